@@ -11,7 +11,7 @@ from sqlalchemy import select, update
 from collector.clock import to_ms
 from collector.errors import LeaseLost
 from collector.ledger import detail, runs, schema, stored
-from collector.ledger.runs import RunChange
+from collector.ledger.runs import RunChange, RunsChanged
 from collector.model import Dataset, Facts, Field, Job, Run, RunState
 from tests.unit.ledger.ledgers import ALL, HOUR, NOW, SECOND, T0, Ledger, a_run, child_of, engine, later
 
@@ -140,7 +140,7 @@ def test_what_is_tracked_is_read_once_while_runs_are_seen_unchanged(ledger: Ledg
     assert tracked(ledger) is not before
 
 
-@pytest.mark.parametrize(("due", "misses"), [(None, 0), (None, 1), (40, 0), (40, 1)])
+@pytest.mark.parametrize(("due", "misses"), [(None, 0), (None, 1), (None, 2), (40, 0), (40, 1)])
 def test_of_looks_only_the_time_is_not_in_the_runs_in_short(ledger: Ledger, due: int | None, misses: int) -> None:
     run = a_run("r", misses=1)
     ledger.commit(RunChange(run))
@@ -192,6 +192,31 @@ def test_a_row_that_is_set_aside_stays_and_is_watched_no_longer(ledger: Ledger) 
     assert runs.ended(ledger.conn, ledger.source, 10) == []
     assert stored.tracked(ledger.conn, ledger.source, NOW + HOUR, 10).unreadable == ()
     assert (ledger.rows("run"), ledger.rows("watch")) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    "meanwhile",
+    [
+        RunChange(a_run("r", raw_state="Stopping")),
+        RunChange(a_run("r", seen_at=later(seconds=30)), only_seen=True),
+        RunChange(a_run("r", misses=1), only_seen=True),
+        RunChange(a_run("new")),
+        RunChange(a_run("child", parent=child_of("r"))),
+    ],
+    ids=["written", "seen", "missed", "new", "new child"],
+)
+def test_what_was_decided_on_rows_that_changed_meanwhile_is_not_committed(ledger: Ledger, meanwhile: RunChange) -> None:
+    ledger.commit(RunChange(a_run("r")), RunChange(a_run("other")))
+    before = stored.known(ledger.conn, ledger.source, ["r", "new"], ["r"])
+    ledger.commit(RunChange(a_run("other", raw_state="Stopping")), known=before)
+    ledger.commit(meanwhile)
+    with pytest.raises(RunsChanged):
+        ledger.commit(RunChange(a_run("r", raw_state="Late")), known=before)
+    assert "Late" not in {run.raw_state for run in known(ledger, "r").values()}
+    ledger.commit(
+        RunChange(a_run("r", raw_state="Late")), known=stored.known(ledger.conn, ledger.source, ["r", "new"], ["r"])
+    )
+    assert known(ledger, "r")["r"].raw_state == "Late"
 
 
 def test_only_the_holder_of_the_lease_makes_runs_due(ledger: Ledger) -> None:
