@@ -168,7 +168,21 @@ def _types(node: ast.AST) -> list[ast.expr]:
         return [node.annotation] if node.annotation else []
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
         return [node.returns] if node.returns else []
-    return []
+    return [node.value] if isinstance(node, ast.Assign) and _is_type(node.value) else []
+
+
+def _is_type(value: ast.expr) -> bool:
+    """An alias such as `Mark = tuple[str, int | None]`."""
+    parts = [each for each in ast.walk(value) if isinstance(each, ast.expr)]
+    named = all(
+        isinstance(each, ast.Name | ast.Attribute | ast.Subscript | ast.Tuple | ast.BinOp) or _is_word(each)
+        for each in parts
+    )
+    return named and any(isinstance(each, ast.Subscript) for each in parts)
+
+
+def _is_word(value: ast.expr) -> bool:
+    return isinstance(value, ast.Constant) and not isinstance(value.value, int | float | bytes)
 
 
 def _span(node: ast.expr) -> tuple[Place, Place]:

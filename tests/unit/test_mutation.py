@@ -21,6 +21,8 @@ class Bounds:
 
     def holds(self, value: int | None, *more: int) -> bool | None:
         return value is None or value > self.low + 1
+
+Mark = tuple[int | None, str]
 """
 
 
