@@ -98,3 +98,10 @@ def test_it_is_the_same_whether_all_of_our_event_is_read_or_not(given_: tuple[Ru
 def test_an_event_of_ours_without_a_parent_is_not_read_as_a_whole(facts: Facts) -> None:
     body = EventMaker("plant").event(run(facts=facts), COMPLETE)
     assert key._canonical_key(body) == key._parsed_key(body) is not None
+
+
+def test_a_name_with_a_backslash_is_not_taken_as_its_json_has_it() -> None:
+    made = run()
+    body = EventMaker("plant").event(replace(made, job=replace(made.job, name="a\\b")), COMPLETE)
+    assert rb"a\\b" in body
+    assert message_key(body) == key._parsed_key(body)
