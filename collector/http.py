@@ -186,16 +186,12 @@ def _parsed(url: str) -> httpx.URL:
 @lru_cache(maxsize=256)
 def _verbatim(url: str) -> URL:
     if found := _PLAIN.fullmatch(url):  # in a fifth of the time, and most URLs are asked for once
-        return URL(_origin(found[1]) + found[2], encoded=True)
+        return URL(f"{_parsed(found[1])}{found[2]}", encoded=True)
     return URL(str(_parsed(url)), encoded=True)
 
 
 _PLAIN = re.compile(r"(https?://[^/?#]+)((?:/[\w~-][\w.~-]*)+)", re.ASCII)
 """Origin and path of a URL whose path no rule of normalisation changes."""
-
-
-def _origin(url: str) -> str:
-    return str(_parsed(url))
 
 
 @lru_cache(maxsize=64)

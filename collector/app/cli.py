@@ -7,7 +7,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from operator import attrgetter
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar, get_args
 
 import typer
 
@@ -313,7 +313,7 @@ def explain(
 
 
 Form = Literal["tree", "dot", "mermaid"]
-_FORMS: tuple[Form, ...] = "tree", "dot", "mermaid"
+_FORMS: tuple[Form, ...] = get_args(Form)
 
 
 def _form(text: str) -> Form:

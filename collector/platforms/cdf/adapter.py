@@ -81,7 +81,7 @@ class CdfPlatform:
         self._definitions = Definitions(self._api, context.clock, context.source)
         self._unread_times = UnreadTimes()
         self._workflows = Workflows(
-            self._api, context.clock, context.source, context.namespace, self._place.account, self._unread_times
+            self._api, context.clock, context.namespace, self._place.account, self._unread_times
         )
         self._names, self._choice = JobNames(), Choice(config.include, config.exclude)
         self._sql = SqlWorker(context.source, CdfCatalog())

@@ -54,7 +54,6 @@ class Workflows:
 
     api: Api
     clock: Clock
-    source: str
     namespace: str
     account: str
     unread_times: UnreadTimes
