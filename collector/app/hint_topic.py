@@ -14,6 +14,7 @@ from collector.redaction import redacted
 from config.sinks import HintTopic
 from exporters.sinks.kafka.cluster import Cluster, cluster_of
 from exporters.sinks.kafka.errors import ClientLog, current, listen, remedy_for
+from exporters.sinks.kafka.tasks import end_tasks_of
 
 if TYPE_CHECKING:
     from faststream.kafka import KafkaBroker
@@ -170,13 +171,16 @@ def _reader(cluster: Cluster, settings: HintTopic, take: Take) -> "tuple[KafkaBr
 
 
 async def _close(broker: "KafkaBroker", subscriber: "BatchSubscriber") -> None:
-    """In time, and with its connections: a cluster that does not answer lets the consumer neither commit nor leave its group."""
+    """In time, and with its tasks and connections: a cluster that does not answer lets the consumer neither commit nor leave
+    its group, and a consumer whose stop is cut goes on reading, by a new connection, when the cluster is back.
+    """
     consumer = subscriber.consumer
     with suppress(TimeoutError):
         async with asyncio.timeout(CLOSED_WITHIN):
             await broker.stop()
     if consumer is not None:
-        await consumer._client.close()  # noqa: SLF001 - no public way
+        await end_tasks_of(consumer._coordinator, consumer._fetcher, consumer._client)  # noqa: SLF001 - no public way
+        await consumer._client.close()  # noqa: SLF001 - as above
 
 
 async def _as_it_came(message: object) -> object:

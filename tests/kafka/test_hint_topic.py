@@ -116,6 +116,22 @@ async def test_a_message_that_takes_its_time_leaves_no_connection_open(
     assert asyncio.all_tasks() == before
 
 
+async def test_a_cluster_that_froze_is_left_without_a_task(
+    kafka: Kafka, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A consumer whose stop is cut would go on reading, by a new connection, once the cluster answers again."""
+    monkeypatch.setattr(hint_topic, "CLOSED_WITHIN", 1.0)
+    one = reader(kafka, topic)
+    before = asyncio.all_tasks()
+    try:
+        async with one.reading():
+            await sent_until_taken(kafka, topic, one)
+            kafka.process.pause()
+        assert asyncio.all_tasks() == before
+    finally:
+        kafka.process.resume()
+
+
 async def test_an_outage_is_waited_for(
     kafka: Kafka, topic: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -29,6 +29,7 @@ from collector.redaction import redacted
 from exporters.sinks.kafka.cluster import BATCH_BYTES, Cluster, fitting_batch_bytes
 from exporters.sinks.kafka.errors import ClientLog, Problem, current, listen, remedy_for
 from exporters.sinks.kafka.security import load_files, security_of, tls_context
+from exporters.sinks.kafka.tasks import end_tasks_of
 
 _HEADERS = [("content-type", b"application/json")]
 
@@ -226,8 +227,8 @@ class Connection:
         producer, admin = self._producer.raw, self._broker.config.broker_config.admin.admin_client
         if producer is not None:
             producer._closed = True  # noqa: SLF001 - else it warns that nobody closed it
-            await _end_tasks_of(producer._sender)  # noqa: SLF001 - no public way ends a producer with events in flight
-            await _end_tasks_of(producer.client)
+            await end_tasks_of(producer._sender)  # noqa: SLF001 - no public way ends a producer with events in flight
+            await end_tasks_of(producer.client)
             producer._message_accumulator.fail_all(KafkaError("given up"))  # noqa: SLF001 - ends all who wait for it
             await producer.client.close()
         if admin is not None:
@@ -261,20 +262,6 @@ def _describe(error: BaseException) -> str:
         return "no answer in time"
     name, words = type(error).__name__, redacted(str(error))
     return f"{name}: {words}" if words and name not in words else words or name
-
-
-async def _end_tasks_of(owner: object) -> None:
-    """Cancel every task that runs a method of `owner`, and wait for them."""
-    tasks = [task for task in asyncio.all_tasks() if _runs_for(task, owner)]
-    for task in tasks:
-        task.cancel()
-    if tasks:
-        await asyncio.wait(tasks)
-
-
-def _runs_for(task: asyncio.Task[Any], owner: object) -> bool:
-    frame = getattr(task.get_coro(), "cr_frame", None)
-    return frame is not None and frame.f_locals.get("self") is owner
 
 
 async def open_connection(

@@ -19,8 +19,9 @@ from faststream.kafka.publisher.producer import AioKafkaFastProducerImpl
 
 from collector.testing.sinks import event
 from exporters.sinks.kafka.cluster import BATCH_BYTES, Cluster, Login
-from exporters.sinks.kafka.connection import Batch, Connection, _end_tasks_of, partition_of
+from exporters.sinks.kafka.connection import Batch, Connection, partition_of
 from exporters.sinks.kafka.errors import ClientLog, Problem
+from exporters.sinks.kafka.tasks import end_tasks_of
 
 NOWHERE = "127.0.0.1:1"
 
@@ -106,7 +107,7 @@ async def test_a_producer_with_events_in_flight_can_be_ended(producer: AIOKafkaP
 async def test_the_tasks_of_a_client_are_found(producer: AIOKafkaProducer) -> None:
     task = asyncio.create_task(producer.client._md_synchronizer())
     await asyncio.sleep(0)
-    await _end_tasks_of(producer.client)
+    await end_tasks_of(producer.client)
     assert task.done()
 
 
