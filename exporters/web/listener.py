@@ -15,6 +15,7 @@ from collector.logs import fields
 from config.web import Access
 from exporters.web.access import Gate, Handler, RotatingContext
 from exporters.web.connections import LIMITS, Connections, Handshake, Handshakes, Limits
+from exporters.web.unmatched import unmatched
 
 LARGEST_BODY = 64 * 1024
 """Bytes of a request; a larger one is answered 413. Request lines and headers end at aiohttp's 8 KiB each, 128 of them."""
@@ -82,7 +83,7 @@ async def listen(
     connections, context = Connections(limits), _tls(access)
     handshakes = None if context is None else Handshakes(context, connections, limits.handshake)
     pass_on = _guarding(connections, frozenset(health), _named(frozenset(names), gate.pass_on))
-    app = web.Application(client_max_size=LARGEST_BODY, middlewares=[_within(limits.request, pass_on)])
+    app = web.Application(client_max_size=LARGEST_BODY, middlewares=[_within(limits.request, pass_on), unmatched])
     app.add_routes(routes)
     app.on_response_prepare.append(_headers(access))
     if at_stop is not None:
@@ -189,7 +190,7 @@ def _within(seconds: float, pass_on: PassOn) -> Any:
             async with asyncio.timeout(seconds):
                 try:
                     answer = await pass_on(request, handler)
-                except web.HTTPException as error:  # such as 405 and 413; aiohttp accepts it only while it is raised
+                except web.HTTPException as error:  # such as 413; aiohttp accepts it only while it is raised
                     answer = web.Response(status=error.status, text=error.text, headers=error.headers.copy())
                 await _send(answer, request)
         except TimeoutError:
