@@ -125,7 +125,7 @@ async def _of_source(
     if wait and run is None:
         run = await _followed_beside(settings, source, result, wait)
     state = run.state.value if run is not None else result.answer.get("state")
-    words = "run {key} ({run_id}) of {job}: {state}".format_map({**_NO_RUN, **result.answer, "state": state})
+    words = _run_words({**_NO_RUN, **result.answer, "state": state})
     failed = _report(result, words, {"state": state}, as_json=as_json)
     if alone and not wait and not failed:
         print(_NOT_FOLLOWED, file=sys.stderr)
@@ -136,6 +136,12 @@ _NOT_FOLLOWED = (
     "no service runs, so this run is not followed: start one with `lineage-collector run`, or add --wait next time"
 )
 _NO_RUN = dict.fromkeys(("key", "run_id", "job"), "-")
+
+
+def _run_words(run: Mapping[str, Any]) -> str:
+    """With both ids, where the platform's own is not the run's."""
+    ids = run["key"] if run["key"] == run["run_id"] else f"{run['key']} ({run['run_id']})"
+    return f"run {ids} of {run['job']}: {run['state']}"
 
 
 async def submitted(settings: Settings, target: str, kind: RequestKind, body: Mapping[str, Any]) -> RequestResult:

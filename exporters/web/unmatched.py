@@ -24,9 +24,7 @@ async def unmatched(request: web.Request, handler: Handler) -> web.StreamRespons
     return await handler(request)
 
 
-def _answered(
-    request: web.Request, words: str, near: str | None, status: int, headers: dict[str, str]
-) -> web.Response:
+def _answered(request: web.Request, words: str, near: str | None, status: int, headers: dict[str, str]) -> web.Response:
     if wants_json(request):
         answer = data({"error": f"{words}; did you mean {near}?" if near else words}, status)
     else:

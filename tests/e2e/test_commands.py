@@ -214,6 +214,7 @@ async def test_a_run_that_fails_ends_the_wait_with_code_1(deployment: Deployment
     code, out, _ = await deployment.command("watch", WETRANSFORM, run.key, "--wait")
     assert code == 1
     assert out.endswith(": failed\n")
+    assert out.count(run.key) == 1, "the platform's id is the run's"
     code, _, err = await deployment.command("watch", WETRANSFORM, "00000000-0000-4000-8000-000000000000")
     assert code == 1
     assert err.startswith("error: ")
