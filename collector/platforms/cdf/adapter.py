@@ -121,7 +121,7 @@ class CdfPlatform:
         except NotFound as error:
             problem = f"the row counts are gone with the job: {error}"
             return Enrichment(facts=late.merged(Facts(problems=(*run.facts.problems, problem))))
-        self._workflows.settled(job_id)
+        self._settle(job_id)
         return Enrichment(facts=late.merged(counted(run.facts.merged(late), run.handle, sql, metrics)))
 
     async def trigger(self, job: str, parameters: Mapping[str, str], token: str) -> Observation:
@@ -305,9 +305,7 @@ class CdfPlatform:
                 repeated.append(before)
         return Poll(tuple(made), repeated=tuple(repeated), repeated_at=self._clock.now())
 
-    def _basis(
-        self, row: JobRow, sql: Mapping[str, SqlLineage], known: Run | None, back_fill: bool = False
-    ) -> "_Basis":
+    def _basis(self, row: JobRow, sql: Mapping[str, SqlLineage], known: Run | None, back_fill: bool = False) -> _Basis:
         return _Basis(
             known=None if known is None else (known.run_id, known.job),
             definition=self._definitions.get(row.transformation_id),
@@ -336,8 +334,13 @@ class CdfPlatform:
         )
         seen = self._unchanged.put(row, basis, seen)
         if seen.state.terminal and seen.settled:
-            self._workflows.settled(row.id)
+            self._settle(row.id)
         return seen
+
+    def _settle(self, job_id: int) -> None:
+        """Only executions wait for that, and without them nothing would ever be forgotten."""
+        if self._config.workflows:
+            self._workflows.settled(job_id)
 
     def _read(self, rows: Iterable[object]) -> tuple[list[JobRow], tuple[Skip, ...]]:
         """The jobs that can be read, and a skip for all the others. Times that cannot be read are noted."""

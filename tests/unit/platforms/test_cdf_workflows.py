@@ -58,6 +58,16 @@ async def test_a_workflow_fails_with_its_task(rig: CdfRig, scenario: Scenario, s
     assert order(rig)[-1] == ("w", EventKind.FAIL)
 
 
+async def test_jobs_that_ended_are_not_remembered_where_no_executions_are_read() -> None:
+    async with cdf_rig() as rig:
+        rig.simulator.add_transformation("pumps")
+        never_started = Scenario(ends=Ending.NEVER_STARTED)
+        jobs = [rig.simulator.start_run("pumps", scenario) for scenario in (Scenario(1, 10), never_started)]
+        await rig.poller.follow(60)
+        assert all(rig.poller.runs[str(job.id)].ended_at for job in jobs)
+        assert not rig.platform._workflows._settled
+
+
 async def test_a_workflow_that_ran_between_two_polls(rig: CdfRig) -> None:
     await rig.poller.cycle()
     rig.simulator.start_workflow("nightly", [("pumps", Scenario(0.5, 1))])
