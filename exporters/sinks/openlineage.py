@@ -26,14 +26,20 @@ WITHOUT_BATCHES = 600.0
 
 
 def verdict(answer: Answer) -> Outcome:
-    """What the answer to a posted event means. 2xx: taken. An error about the event itself parks it."""
+    """What the answer to a posted event means. 2xx: taken, unless a page of HTML came with it, as a proxy has it for a login. An
+    error about the event itself parks it.
+    """
     if answer.status is not None and 200 <= answer.status < 300:
-        return Delivered()
+        return _page(answer) if answer.is_page else Delivered()
     if (known := trouble(answer)) is not None:
         return known
     if answer.status is not None and answer.status >= 500:
         return Retry(answer.cause)
     return Park(answer.cause)
+
+
+def _page(answer: Answer) -> Outcome:
+    return Retry(f"{answer.cause}; a page of HTML is not what a backend answers", slow=True)
 
 
 def _without_token(error: SourceError) -> Retry:
@@ -254,7 +260,7 @@ def _is_too_large(answer: Answer | Retry) -> bool:
 
 
 def _takes(answer: Answer | Retry) -> bool:
-    return isinstance(answer, Answer) and not answer.is_page and isinstance(verdict(answer), Delivered)
+    return isinstance(answer, Answer) and isinstance(verdict(answer), Delivered)
 
 
 def together(answer: Answer | Retry, count: int) -> list[Outcome] | None:

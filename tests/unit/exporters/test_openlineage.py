@@ -32,10 +32,20 @@ def answer(status: int | None, **given: Any) -> Answer:
         *((answer(status), Park) for status in (400, 409, 413, 415, 422)),
         *((answer(status), Retry) for status in (301, 401, 403, 404, 405, 408, 429, 500, 502, 503, 504)),
         (answer(None), Retry),
+        (answer(200, body=b"{}"), Delivered),
+        (answer(200, body=b"\n<!doctype html><title>Log in</title>"), Retry),
     ],
 )
 def test_what_an_answer_means(given: Answer, expected: type[Outcome]) -> None:
     assert isinstance(verdict(given), expected)
+
+
+def test_a_login_page_delivers_nothing_and_says_so() -> None:
+    outcome = verdict(answer(200, body=b"<!doctype html><title>Log in</title>"))
+    assert outcome == Retry(
+        "POST http://backend/api/v1/lineage answered 200: Log in; a page of HTML is not what a backend answers",
+        slow=True,
+    )
 
 
 @dataclass
