@@ -61,7 +61,7 @@ class Backfills:
 
     def __init__(self, sink_id: int, delivery: Delivery, store: Ledger, clock: Clock) -> None:
         self._sink_id, self._delivery, self._store, self._clock = sink_id, delivery, store, clock
-        self._requests: list[tuple[Request, Progress]] = []
+        self._requests: list[tuple[Request, Window, Progress]] = []
 
     @property
     def present(self) -> bool:
@@ -72,12 +72,12 @@ class Backfills:
         """Another lease: what is not done is given out again."""
         self._requests.clear()
 
-    async def begin(self, request: Request) -> None:
+    async def begin(self, request: Request, window: Window) -> None:
         """Also one that a former holder began."""
         progress = Progress.read(request.answer) or Progress(
             await self._store.read_shown(resend.count_runs, self._delivery.shard)
         )
-        self._requests.append((request, progress))
+        self._requests.append((request, window, progress))
         _log.info("backfill.begun", extra=fields(target=request.target, **asdict(progress)))
 
     async def step(self, lease: Lease) -> bool:
@@ -87,21 +87,20 @@ class Backfills:
         try:
             await self._step(lease, *self._requests[0])
         except RequestClosed:
-            request, progress = self._requests.pop(0)
+            request, _, progress = self._requests.pop(0)
             _log.info("backfill.stopped", extra=fields(target=request.target, **asdict(progress)))
         return True
 
-    async def _step(self, lease: Lease, request: Request, progress: Progress) -> None:
-        window, shard = Window(**json.loads(request.body)), self._delivery.shard
-        found = await self._store.read_shown(resend.next_strands, window, progress.after, shard)
+    async def _step(self, lease: Lease, request: Request, window: Window, progress: Progress) -> None:
+        found = await self._store.read_shown(resend.next_strands, window, progress.after, self._delivery.shard)
         async with self._delivery.reserved(found.numbers) as free:
             at_the_sink = len(found.numbers) - len(free)
             looked = replace(progress.with_look(found), waiting=progress.waiting + at_the_sink)
             progress = await self._store.write(self._put, lease, request, free, looked)
         if found.after is None:
-            await self._end(lease, request, progress)
+            await self._end(lease, request, window, progress)
         else:
-            self._requests[0] = request, progress
+            self._requests[0] = request, window, progress
 
     async def _is_full(self) -> bool:
         return await self._store.read_shown(resend.count_lanes, self._sink_id, MOST_LANES) >= MOST_LANES
@@ -112,11 +111,11 @@ class Backfills:
         requests.note(conn, lease, request.id, _written(progress))
         return progress
 
-    async def _end(self, lease: Lease, request: Request, progress: Progress) -> None:
+    async def _end(self, lease: Lease, request: Request, window: Window, progress: Progress) -> None:
         def ended(conn: Connection) -> None:
             now_ms = to_ms(self._clock.now())
             is_done = requests.finish(conn, lease, request.id, RequestState.DONE, _written(progress), now_ms)
-            if is_done and Window(**json.loads(request.body)).is_whole:
+            if is_done and window.is_whole:
                 resend.cover_all(conn, lease, self._sink_id)
 
         await self._store.write(ended)

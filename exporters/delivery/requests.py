@@ -5,18 +5,18 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-
-from sqlalchemy import Connection
+from typing import Any
 
 from collector.clock import Clock, to_ms, until_set
-from collector.errors import LeaseLost, LedgerError
+from collector.errors import LedgerError
 from collector.ledger import parked, requests, resend
 from collector.ledger.leases import Lease
 from collector.ledger.parked import Choice, Named
 from collector.ledger.port import Change, Ledger
 from collector.ledger.requests import Request, RequestKind, RequestState
-from collector.ledger.resend import ResendFrom, Resent, Result
+from collector.ledger.resend import ResendFrom, Resent, Window
 from collector.logs import fields
+from collector.redaction import redacted
 from exporters.delivery.backfill import Backfills
 from exporters.delivery.delivery import Delivery
 
@@ -25,6 +25,8 @@ log = logging.getLogger("lineage.request")
 AT_ONCE = 4
 PARKED_AT_ONCE = 100_000
 LOOK = 1.0
+
+_Done = tuple[RequestState, dict[str, str | int]]
 
 
 class SinkRequests:
@@ -69,13 +71,11 @@ class SinkRequests:
                 self._taken_over = lease
             claimed = await self._store.write(requests.claim, lease, AT_ONCE)
             for request in claimed:
-                if request.kind is RequestKind.BACKFILL:
-                    await self._backfills.begin(request)
-                    continue
-                state, answer = await self._done(request)
-                body, now_ms = json.dumps(answer), to_ms(self._clock.now())
-                await self._store.write(requests.finish, lease, request.id, state, body, now_ms)
-                log.info("request.done", extra=fields(kind=request.kind.value, target=request.target, **answer))
+                if (done := await self._served(lease, request)) is not None:
+                    state, answer = done
+                    body, now_ms = json.dumps(answer), to_ms(self._clock.now())
+                    await self._store.write(requests.finish, lease, request.id, state, body, now_ms)
+                    log.info("request.done", extra=fields(kind=request.kind.value, target=request.target, **answer))
             more = await self._backfills.step(lease)
         except LedgerError as error:
             # what was claimed is taken over again, here or by the next holder of the lease
@@ -88,21 +88,36 @@ class SinkRequests:
         self._failure = None
         return bool(claimed) or more
 
-    async def _done(self, request: Request) -> tuple[RequestState, dict[str, str | int]]:
-        """The answer: number of events by result, or an error."""
-        body = json.loads(request.body)
-        if request.kind is RequestKind.RESEND:
-            return RequestState.DONE, dict(sorted((await self._resent(body["runs"])).items()))
+    async def _served(self, lease: Lease, request: Request) -> _Done | None:
+        """The answer; None for a backfill, which goes on. Raises `LedgerError`."""
+        try:
+            body = json.loads(request.body)
+            match request.kind:
+                case RequestKind.BACKFILL:
+                    await self._backfills.begin(request, Window(**body))
+                    return None
+                case RequestKind.RESEND:
+                    return _answered(await self._resent(lease, body["runs"]))
+                case RequestKind.RETRY | RequestKind.DROP:
+                    return await self._with_parked(request.kind, body)
+                case kind:
+                    return RequestState.FAILED, {"error": f"{kind} is a request to sources, so nothing was done"}
+        except LedgerError:
+            raise
+        except Exception as error:  # the boundary of this request, which would end each process that takes it over
+            log.exception("request.broken", extra=fields(request=request.id, kind=request.kind.value))
+            return RequestState.FAILED, {"error": f"{type(error).__name__}: {redacted(str(error))}"}
+
+    async def _with_parked(self, kind: RequestKind, body: Mapping[str, Any]) -> _Done:
         wanted = Choice(*(body.get(name) for name in ("run_id", "event", "until_ms", "cause")))
         listed = await self._store.read_shown(parked.listing, PARKED_AT_ONCE, sink_id=self._sink_id)
         mine = [event for event in reversed(listed) if self._delivery.shard.has(event.strand_id)]
         chosen = [(event.strand_id, event.seq) for event in mine if wanted.takes(event)]
         if not chosen:
             return RequestState.FAILED, {"error": f"{requests.NOTHING_PARKED}{wanted}"}
-        became = await (self._retried(chosen) if request.kind is RequestKind.RETRY else self._dropped(chosen))
-        return RequestState.DONE, dict(sorted(became.items()))
+        return _answered(await (self._retried(chosen) if kind is RequestKind.RETRY else self._dropped(chosen)))
 
-    async def _resent(self, runs: Mapping[str, str]) -> Counter[str]:
+    async def _resent(self, lease: Lease, runs: Mapping[str, str]) -> Counter[str]:
         """These runs, by run id, each from the event that its word names."""
         chosen = {run_id: ResendFrom(word) for run_id, word in runs.items()}
         known, shard = await self._store.read_shown(resend.strands_of, chosen), self._delivery.shard
@@ -111,14 +126,9 @@ class SinkRequests:
         async with self._delivery.reserved(set(strands.values())) as free:
             of_these = {run_id: chosen[run_id] for run_id, strand in strands.items() if strand in set(free)}
             became[Resent.WAITING] += len(strands) - len(of_these)
-            became += (await self._store.write(self._put, of_these)).became
+            now_ms = to_ms(self._clock.now())
+            became += (await self._store.write(resend.runs, lease, self._sink_id, of_these, now_ms)).became
         return Counter({what.value: count for what, count in became.items() if count})
-
-    def _put(self, conn: Connection, chosen: Mapping[str, ResendFrom]) -> Result:
-        lease = self._delivery.lease
-        if lease is None:
-            raise LeaseLost("the lease of the sink is no longer held here")
-        return resend.runs(conn, lease, self._sink_id, chosen, to_ms(self._clock.now()))
 
     async def _retried(self, events: Sequence[Named]) -> Counter[str]:
         answers = await self._delivery.retry_parked(events)
@@ -127,3 +137,8 @@ class SinkRequests:
     async def _dropped(self, events: Sequence[Named]) -> Counter[str]:
         dropped = await self._delivery.drop_parked(events)
         return Counter("dropped" if event in dropped else "not_parked" for event in events)
+
+
+def _answered(became: Counter[str]) -> _Done:
+    """The number of events by result."""
+    return RequestState.DONE, dict(sorted(became.items()))

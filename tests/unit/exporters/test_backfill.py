@@ -10,14 +10,14 @@ from uuid import uuid5
 
 import pytest
 
-from collector.ledger import requests, resend
+from collector.ledger import parked, requests, resend
 from collector.ledger.requests import Request, RequestKind, RequestState
 from collector.ledger.resend import Resent
 from collector.model import EventKind
 from exporters.delivery import backfill
 from exporters.delivery.backfill import Progress
 from exporters.delivery.requests import SinkRequests
-from exporters.sinks.base import Retry
+from exporters.sinks.base import Park, Retry
 from tests.lease_faults import take_over
 from tests.unit.exporters.delivery_simulation import (
     OUR_RUNS,
@@ -145,6 +145,31 @@ async def test_a_strand_whose_event_is_at_the_sink_waits_for_it_in_a_backfill(se
     shown = json.loads((await served.answer(number)).answer or "")
     assert shown == {"total": 3, "after": 0, "seen": 3, "strands": 2, "events": 4, "waiting": 1, "incomplete": 0}
     served.sink.script = delivers
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        (RequestKind.RESEND, {}),
+        (RequestKind.RESEND, {"runs": {"4f2e": "middle"}}),
+        (RequestKind.BACKFILL, {"since": "yesterday"}),
+        (RequestKind.POLL, {}),
+    ],
+)
+async def test_a_request_that_cannot_be_read_fails_alone(
+    served: Served, kind: RequestKind, body: dict[str, Any]
+) -> None:
+    """As of another version of the program, or of who writes to the control socket by hand: no start would get over it."""
+    served.sink.script = lambda _: Park("no")
+    await served.simulation.happen(START)
+    await served.simulation.advance(1)
+    bad, good = await served.ask(kind, body), await served.ask(RequestKind.RESEND, {"runs": {}})
+    await served.simulation.advance(2)
+    found = await served.answer(bad)
+    assert found.state is RequestState.FAILED
+    assert json.loads(found.answer or "").keys() == {"error"}
+    assert (await served.answer(good)).state is RequestState.DONE
+    assert len(await served.simulation.store.read(parked.listing, 10)) == 1, "nothing is dropped instead"
 
 
 async def test_a_sink_that_is_down_holds_a_backfill_and_no_other_request(
