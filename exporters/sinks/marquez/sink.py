@@ -6,7 +6,7 @@ applied, a request that timed out may be applied later, and a database fault and
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -162,13 +162,16 @@ class MarquezSink:
         return each(batch, self._one)
 
     async def _one(self, item: Outgoing) -> Outcome:
+        return await self._in_time(item, self._delivered)
+
+    async def _in_time(self, item: Outgoing, work: Callable[[Outgoing, Event], Awaitable[Outcome]]) -> Outcome:
         """All requests of one event within `longest_attempt`: no attempt may outlive the sink's lease."""
         event = read(item.body)
         if isinstance(event, str):
             return Park(f"not sent to Marquez: {event}")
         try:
             async with asyncio.timeout(self.longest_attempt.total_seconds()):
-                outcome = await self._delivered(item, event)
+                outcome = await work(item, event)
         except TimeoutError:
             return Retry(f"{self._api} took longer than {self.longest_attempt} for one event", unanswered=True)
         if not isinstance(outcome, Retry):
@@ -259,9 +262,9 @@ class MarquezSink:
 
     async def recheck(self, terminal: Outgoing) -> Outcome:
         """The doubt is settled when the run has this event's state; otherwise send the event again and recheck later."""
-        event = read(terminal.body)
-        if isinstance(event, str):
-            return Park(f"not sent to Marquez: {event}")
+        return await self._in_time(terminal, self._checked_again)
+
+    async def _checked_again(self, terminal: Outgoing, event: Event) -> Outcome:
         answer = await self._ask("GET", _path("jobs", "runs", event.run_id))
         content = answer.json
         if answer.status == 200 and isinstance(content, dict):
@@ -269,7 +272,7 @@ class MarquezSink:
                 return Delivered()
         elif answer.status != 404:
             return trouble(answer) or Retry(answer.cause)
-        outcome = await self._one(terminal)
+        outcome = await self._delivered(terminal, event)
         if isinstance(outcome, Delivered):
             return Retry("the run had another state; its end was sent again", after=LOOK_AGAIN, sink_wide=False)
         return outcome

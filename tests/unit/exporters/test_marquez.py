@@ -539,6 +539,16 @@ async def test_no_event_takes_longer_than_the_longest_attempt(deployment: Deploy
     assert "took longer" in outcome.cause
 
 
+async def test_no_look_takes_longer_than_the_longest_attempt(deployment: Deployment) -> None:
+    end = deployment.outgoing("COMPLETE", new_run(), at=END)
+    assert await deployment.one(end) == Delivered()
+    deployment.sink.longest_attempt = timedelta(seconds=0.05)
+    deployment.simulator.database.freeze()
+    outcome = await deployment.sink.recheck(end)
+    assert isinstance(outcome, Retry)
+    assert "took longer" in outcome.cause
+
+
 async def test_created_runs_are_remembered_but_not_for_ever(deployment: Deployment) -> None:
     await deployment.marquez.make_job()
     first = deployment.outgoing("OTHER", new_run())
