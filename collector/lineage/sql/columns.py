@@ -333,14 +333,14 @@ def _called_by_pivots(node: exp.Expr) -> frozenset[tuple[str, ...]]:
 
 
 def _name(item: exp.Expr) -> str | None:
-    """What Spark calls a column: its alias, the name it had, also under a cast, or the field of a struct."""
+    """What Spark calls a column: its alias, the name it had, also under a cast or in parentheses, or its field of a struct."""
     if isinstance(item, exp.Alias):
         return item.alias
-    if isinstance(item, exp.Cast) and isinstance(item.this, exp.Column):
-        return item.this.name
-    if isinstance(item, exp.Dot):
-        return item.expression.name or None
-    return item.name if isinstance(item, exp.Column) else None
+    node = bare(item)
+    base = node = bare(node.this) if isinstance(node, exp.Cast) else node
+    while isinstance(base, exp.Dot):
+        base = bare(base.this)
+    return node.name if isinstance(base, exp.Column) else None
 
 
 def _written_type(kind: exp.DataType) -> str:

@@ -15,7 +15,7 @@ _RESOURCES = {name.replace("_", ""): name for name in TYPES}
 
 _RAW_COLUMNS = ("key", "lastUpdatedTime")
 _READ_NOTHING = frozenset({"explode", "inline", "json_tuple", "posexplode", "range", "stack"})
-"""Table functions of Spark itself."""
+"""Table functions of Spark itself; some have a form with `_outer` at the end."""
 
 _Arguments = tuple[str | None, ...]
 
@@ -43,7 +43,7 @@ class CdfCatalog:
         return Source(names.dataset("raw", schema, table), _RAW_COLUMNS)
 
     def function(self, name: str, arguments: _Arguments) -> Source | str | None:
-        if name in _READ_NOTHING:
+        if name.removesuffix("_outer") in _READ_NOTHING:
             return None
         reader = _FUNCTIONS.get(name)
         if reader is None:

@@ -381,7 +381,7 @@ def test_functions_that_read(name: str, arguments: tuple[str | None, ...], expec
         assert found.name == expected
 
 
-@pytest.mark.parametrize("name", ["range", "explode", "stack"])
+@pytest.mark.parametrize("name", ["range", "explode", "stack", "explode_outer", "inline_outer"])
 def test_functions_of_spark_read_nothing(name: str) -> None:
     assert CATALOG.function(name, (None,)) is None
 
