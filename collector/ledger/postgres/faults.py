@@ -8,18 +8,37 @@ from collector.reports import WriteFailure
 REPEATABLE = frozenset({"40001", "40P01"})
 """A transaction that PostgreSQL ended in favour of another one: it may succeed if it is repeated."""
 
+_CREDENTIALS = "check the user in ledger.url and ledger.password or ledger.password_file"
+_TLS = "check sslmode, sslrootcert, sslcert and sslkey in ledger.url"
+_MORE = "raise max_connections, or put pgbouncer in front of it"
 _REMEDIES = (
     ("no password supplied", "set ledger.password_file or ledger.password"),
-    ("password authentication failed", "check the user in ledger.url and ledger.password or ledger.password_file"),
+    ("password authentication failed", _CREDENTIALS),
+    ("SASL authentication failed", _CREDENTIALS),
+    ("pg_hba.conf", "allow this user, host and encryption for the database in the server's pg_hba.conf"),
+    ("too many connections for", "raise the connection limit of the user or the database"),
+    ("too many clients", _MORE),
+    ("remaining connection slots", _MORE),
+    ("max_client_conn", "raise max_client_conn of pgbouncer"),
+    ("permission denied for database", "GRANT CONNECT on the database to the user in ledger.url"),
+    ("not currently accepting connections", "let it: ALTER DATABASE with ALLOW_CONNECTIONS true"),
+    ("not permitted to log in", "ALTER ROLE with LOGIN, or check the user in ledger.url"),
+    ("the database system is", "wait until it has started, or see in its log what prevents that"),
     ("role", "check the user in ledger.url"),
     ("database", "create the database, or check its name in ledger.url"),
-    ("certificate", "check sslmode, sslrootcert, sslcert and sslkey in ledger.url"),
-    ("SSL", "check sslmode, sslrootcert, sslcert and sslkey in ledger.url"),
-    ("too many clients", "raise max_connections, or put pgbouncer in front of it"),
-    ("remaining connection slots", "raise max_connections, or put pgbouncer in front of it"),
+    (
+        "certificate verify failed",
+        "the server's certificate has expired or is not from an authority in sslrootcert of ledger.url",
+    ),
+    ("does not match host name", "write that name of the server in ledger.url, or give the server another certificate"),
+    ("private key file", "check the file in sslkey of ledger.url"),
+    ("certificate", _TLS),
+    ("SSL", _TLS),
     ("invalid URI query parameter", "check the parameters in ledger.url"),
+    ("unsupported startup parameter", "check the parameters in ledger.url"),
     ("", "check that it runs, and the host and port in ledger.url"),
 )
+"""By a part of the message, the first that fits."""
 _NO_PRIMARY = "none of the hosts in ledger.url takes writes: promote a standby, or add the primary's host"
 _FAILURES = {
     "53100": WriteFailure.FULL,
