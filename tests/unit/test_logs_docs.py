@@ -20,3 +20,9 @@ def test_fields_are_found_where_they_are_named_first() -> None:
     events = log_events()
     assert {"source", "run_id", "type"} <= events["run.changed"].fields
     assert {"sink", "cause"} <= events["doubt.settled"].fields
+
+
+def test_what_is_about_a_source_names_it() -> None:
+    of_sources = ("cdf.", "dataprep.", "definition.", "discovery.", "enrichment.", "poll.")
+    found = {name: event.fields for name, event in log_events().items() if name.startswith(of_sources)}
+    assert [name for name, named in found.items() if "source" not in named] == []

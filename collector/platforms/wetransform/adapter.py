@@ -4,7 +4,6 @@ import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 
-from collector.clock import Clock
 from collector.errors import AuthFailed, BadAnswer, NotFound, SourceError
 from collector.hint import signature_fits
 from collector.model import Enrichment, Facts, Job, Observation, Poll, Run, RunState
@@ -46,7 +45,7 @@ class Wetransform:
         self._place = Place(context.namespace, config.base_url)
         pace = shared(clock, config.base_url, token(), per_minute=per_minute, burst=config.burst)
         self._api = Api(context.http, config.base_url, token, pace, clock)
-        self._definitions = Definitions(self._api, clock)
+        self._definitions = Definitions(self._api, clock, context.source)
         self._runs = Runs(self._api, self._definitions, self._place, clock, _meaning(config), config.intervals)
         self._tracker = Tracker(
             context.source,
@@ -59,9 +58,9 @@ class Wetransform:
             longest_pass=min(_LONGEST_PASS, config.poll_within.total_seconds() / 2),
             side_by_side=_MOST_SIDE_BY_SIDE if per_minute is None else max(1, min(_MOST_SIDE_BY_SIDE, per_minute // 6)),
         )
-        self._discovery = self._walks(clock) if config.discover else None
+        self._discovery = self._walks(context) if config.discover else None
 
-    def _walks(self, clock: Clock) -> Discovery:
+    def _walks(self, context: Context) -> Discovery:
         """What finds the runs that others started."""
         config, choice = self._config, Choice(self._config.include, self._config.exclude)
 
@@ -71,7 +70,14 @@ class Wetransform:
 
         rate = (config.requests_per_minute or 300) / 60
         return Discovery(
-            self._api, self._definitions, self._place, clock, customer=config.customer, wanted=is_wanted, rate=rate
+            context.source,
+            self._api,
+            self._definitions,
+            self._place,
+            context.clock,
+            customer=config.customer,
+            wanted=is_wanted,
+            rate=rate,
         )
 
     async def poll(self, tracked: Sequence[Run], cursor: str | None) -> AsyncIterator[Poll]:

@@ -25,8 +25,8 @@ Key = tuple[str, str | None]
 class Definitions:
     """Holds at most 5,000; the one that was used longest ago goes first."""
 
-    def __init__(self, api: Api, clock: Clock) -> None:
-        self._api = api
+    def __init__(self, api: Api, clock: Clock, source: str) -> None:
+        self._api, self._source = api, source
         self._known: TTLCache[Key, Definition] = TTLCache(_MOST, _FRESH_FOR, clock.monotonic)
         self._failed: TTLCache[Key, bool] = TTLCache(_MOST, _TRY_AGAIN_AFTER, clock.monotonic)
         self._found: TTLCache[tuple[str, str | None, str | None], tuple[Definition | None]]
@@ -51,7 +51,7 @@ class Definitions:
         try:
             await self.read(key, customer)
         except SourceError as error:
-            log.debug("definition.unread", extra=fields(cause=str(error)))
+            log.debug("definition.unread", extra=fields(source=self._source, cause=str(error)))
             self._failed[key, customer] = True
 
     async def find(self, seen: Automation, customer: str | None) -> Definition | None:

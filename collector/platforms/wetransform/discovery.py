@@ -57,6 +57,7 @@ class Discovery:
 
     def __init__(
         self,
+        source: str,
         api: Api,
         definitions: Definitions,
         place: Place,
@@ -66,7 +67,7 @@ class Discovery:
         wanted: Wanted,
         rate: float,
     ) -> None:
-        self._api, self._definitions, self._place, self._clock = api, definitions, place, clock
+        self._source, self._api, self._definitions, self._place, self._clock = source, api, definitions, place, clock
         self._customer, self.wants, self._rate = customer, wanted, rate
         self._next_at: datetime | None = None
         self.requests_per_minute = 0.0
@@ -109,7 +110,7 @@ class Discovery:
             try:
                 self._loaded = cursor, Memory.load(cursor)
             except ValueError as error:
-                log.warning("discovery.restarted", extra=fields(cause=str(error)))
+                log.warning("discovery.restarted", extra=fields(source=self._source, cause=str(error)))
                 self._loaded = cursor, Memory()
         return self._loaded[1]
 

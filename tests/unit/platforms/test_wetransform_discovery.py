@@ -460,11 +460,15 @@ class TestWalking:
         await poller.cycle()
         assert Memory.load(poller.cursor).walked_at is not None
 
-    async def test_a_cursor_that_cannot_be_read_begins_anew(self, rig: WetransformRig) -> None:
+    async def test_a_cursor_that_cannot_be_read_begins_anew(
+        self, rig: WetransformRig, caplog: pytest.LogCaptureFixture
+    ) -> None:
         poller = rig.poller(discover=True)
         poller.cursor = "of another adapter"
         await poller.cycle()
         assert Memory.load(poller.cursor).walked_at is not None
+        [logged] = [record for record in caplog.records if record.message == "discovery.restarted"]
+        assert logged.fields["source"] == "wt"  # type: ignore[attr-defined]
 
     async def test_without_the_wish_nothing_is_listed(self, rig: WetransformRig) -> None:
         poller = rig.poller()
