@@ -13,14 +13,26 @@ _POLLING = tuple(f"{POLLING}/test_{name}.py" for name in ("commits", "source"))
 _DELIVERY = tuple(f"{EXPORTERS}/test_{name}.py" for name in ("claimer", "delivery"))
 _WATERMARKS = tuple(f"{PLATFORMS}/test_{name}.py" for name in ("answers", "watermark", "future_times"))
 _CDF = tuple(
-    f"{PLATFORMS}/test_cdf_{name}.py" for name in ("answers", "odd_answers", "poll", "workflows", "access", "sql")
+    f"{PLATFORMS}/test_{name}.py"
+    for name in (
+        "cdf_answers",
+        "cdf_odd_answers",
+        "cdf_sql",
+        "cdf_workflows",
+        "cdf_access",
+        "load",
+        "cdf_poll",
+        "future_times",
+    )
 )
-_DATAPREP = tuple(
-    f"{PLATFORMS}/test_dataprep_{name}.py"
-    for name in ("run_lists", "odd_answers", "cursor", "names", "budget", "lineage", "poll", "documented", "access")
+_DATAPREP = (
+    *(f"{PLATFORMS}/test_dataprep_{name}.py" for name in ("run_lists", "odd_answers", "cursor", "names", "budget")),
+    *(f"{PLATFORMS}/test_dataprep_{name}.py" for name in ("definitions", "lineage", "documented", "access", "poll")),
+    *(f"{PLATFORMS}/test_{name}.py" for name in ("load", "future_times")),
 )
-_WETRANSFORM = tuple(
-    f"{PLATFORMS}/test_wetransform{name}.py" for name in ("_steps", "_envelope", "_hints", "_discovery", "")
+_WETRANSFORM = (
+    *(f"{PLATFORMS}/test_wetransform{name}.py" for name in ("_steps", "_envelope", "_hints", "_discovery", "")),
+    f"{PLATFORMS}/test_load.py",
 )
 _HTTP_SINKS = tuple(f"{EXPORTERS}/test_{name}.py" for name in ("http_answers", "openlineage", "openlineage_batch"))
 _KAFKA = tuple(f"{EXPORTERS}/test_kafka_{name}.py" for name in ("errors", "key", "settings", "flow", "internals"))

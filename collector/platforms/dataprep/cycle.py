@@ -72,14 +72,14 @@ class Cycle:
         self.known = {run.key: run for run in self.tracked}
         self.budget = ONE_BY_ONE * (10 if self.parts.stage_runs else 1)
 
-    async def page(self, found: Iterable[Group], skips: Sequence[Skip] = (), *, alone: bool = False) -> Poll:
+    async def page(self, found: Iterable[Group], skips: Sequence[Skip] = ()) -> Poll:
         """The observations of some groups; reads what they lack."""
         found = list(found)
         kept, left_out = self._lineage(found)
         kept = await self._completed(kept)
         seen: list[Observation] = []
         for group in kept:
-            observed, skip = await self._observed(group, alone=alone)
+            observed, skip = await self._observed(group)
             seen += observed
             left_out += [skip] if skip else []
         for group in (*found, *kept):
@@ -113,7 +113,7 @@ class Cycle:
         is_later = group.updated_at is None or to_ms(group.updated_at) > self.since_ms
         return is_later and not self.parts.early.knows(_named(group), _dated(group))
 
-    async def _observed(self, group: Group, *, alone: bool) -> tuple[list[Observation], Skip | None]:
+    async def _observed(self, group: Group) -> tuple[list[Observation], Skip | None]:
         parts, run = self.parts, self.known.get(group.key)
         job = (
             run.job
@@ -125,7 +125,7 @@ class Cycle:
             return [], skip if self._is_new(group) else None
         now = parts.clock.now()
         parent, before = (run.parent, []) if run is not None else await self._parent(group, job, now)
-        seen = observations.observation(parts.place, group, job, now, parent=parent, alone=alone)
+        seen = observations.observation(parts.place, group, job, now, parent=parent)
         self.reported.add(group.key)
         return [*before, *self._with_stages(group, seen)], None
 

@@ -96,14 +96,15 @@ _LIBRARY: Query = {"runBy": "all", "fields": groups.FIELDS, "includeCount": "tru
 
 
 async def _by_offset(read: "Callable[[int], Awaitable[_Raw]]") -> AsyncGenerator[Page, None]:
-    offset, idle, keys = 0, 0, set[str]()
+    offset, idle, unread, keys = 0, 0, 0, set[str]()
     while True:
         raw = await read(offset)
         fresh = tuple(group for group in raw.groups if group.key not in keys)
         keys |= {group.key for group in raw.groups}
+        unread += len(raw.skips)
         idle = _idle(idle, fresh, raw.count)
         done = _is_last(offset, raw)
-        missed = done and raw.total is not None and len(keys) + len(raw.skips) < raw.total
+        missed = done and raw.total is not None and len(keys) + unread < raw.total
         yield Page(
             fresh, (*raw.skips, *(_cut_short(len(keys), raw.total) if missed else ())), last=done, whole=not missed
         )

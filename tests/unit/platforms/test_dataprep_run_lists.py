@@ -159,6 +159,12 @@ async def test_changes_that_are_fewer_than_at_first_may_have_been_passed_over(co
             await walk
 
 
+async def test_changes_of_which_not_even_the_last_is_left_may_have_been_passed_over() -> None:
+    first = {"data": [row(number, number) for number in range(100)], "count": 100}
+    with pytest.raises(Unordered):
+        await walked(run_lists.changed(api(in_turn(first, {"data": [], "count": 0})), BEGIN_MS))
+
+
 async def test_changes_that_were_passed_over_late_in_a_walk_are_noticed() -> None:
     first = {"data": [row(number, number) for number in range(100)], "count": 250}
     second = {"data": [row(number, number) for number in range(99, 199)], "count": 151}
@@ -234,17 +240,25 @@ async def test_a_walk_that_gave_fewer_rows_than_are_counted_is_not_whole(count: 
     assert len(pages[0].skips) == 1
 
 
-@pytest.mark.parametrize(
-    ("second", "ordered"), [([4, 3], True), ([8, 3], False)], ids=["highest first", "broken between two pages"]
-)
-async def test_the_order_of_the_newest_is_watched_across_pages(second: list[int], ordered: bool) -> None:
-    first = {"data": [row(7), row(6), row(5)], "count": 5}
+async def test_a_row_that_cannot_be_read_is_counted_whatever_page_it_is_on() -> None:
+    """Else a list with it on an earlier page would be read anew with each poll, from the same time on."""
+    first = {"data": [row(1), row(2), {"id": None}], "count": 5}
     pages = await walked(
-        run_lists.newest(
-            api(in_turn(first, {"data": [row(number) for number in second], "count": 5})),
-            Deployment(api(in_turn()), "prep", lambda: 0.0),
-        )
+        run_lists.changed_in_any_order(api(in_turn(first, {"data": [row(3), row(4)], "count": 5})), BEGIN_MS)
     )
+    assert [(page.whole, page.last) for page in pages] == [(True, False), (True, True)]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "ordered"),
+    [([7, 6, 5], [4, 3], True), ([7, 6, 5], [8, 3], False), ([7], [8], False)],
+    ids=["highest first", "broken between two pages", "broken between two pages of one row"],
+)
+async def test_the_order_of_the_newest_is_watched_across_pages(
+    first: list[int], second: list[int], ordered: bool
+) -> None:
+    bodies = [{"data": [row(number) for number in page], "count": len(first) + len(second)} for page in (first, second)]
+    pages = await walked(run_lists.newest(api(in_turn(*bodies)), Deployment(api(in_turn()), "prep", lambda: 0.0)))
     assert [page.ordered for page in pages] == [True, ordered]
 
 
