@@ -32,7 +32,7 @@ class Source(OverHttp):
     poll_interval: Duration = timedelta(seconds=30)
     """From the start of one poll to the start of the next."""
     poll_within: Duration = timedelta(minutes=5)
-    """Deadline of one poll with all its pages; what is read by then is kept."""
+    """How long a poll may go on without another page; what was read is kept. A long list takes as long as it takes."""
     initial_lookback: Lookback = timedelta(hours=1)
     """How far the first start looks back: a duration, a date, or `none` for runs from now on only."""
     requests_per_minute: Count | None = None

@@ -15,6 +15,7 @@ from typing import Any, Self, TypeVar
 from sqlalchemy import Connection
 
 from collector.clock import Clock, until_set, until_tick
+from collector.deadline import apart, before
 from collector.errors import LeaseGivenBack, LeaseLapsed, LeaseLost, LedgerCorrupt, LedgerError
 from collector.ledger import leases, replicas, shards
 from collector.ledger.leases import Lease
@@ -148,22 +149,12 @@ class HeldLease:
 
     async def guard(self, work: Coroutine[Any, Any, T]) -> T:
         """Do this while the lease lasts. Raises `LeaseLapsed`, with the work cancelled, once it was not renewed in time."""
-        lapse = asyncio.create_task(self._lapse())
-        try:
-            done, result = await _apart(work, lapse)
-        finally:
-            lapse.cancel()
+        done, result = await before(lambda: self._ends_at, self._of.clock, work)
         if not done:
             raise LeaseLapsed(
                 f"lease {self.lease.name} could not be renewed in time: another process may hold it by now"
             )
         return result()
-
-    async def _lapse(self) -> None:
-        while (left := self._ends_at - self._of.clock.monotonic()) > 0:
-            await self._of.clock.sleep(
-                max(left, 0.001)
-            )  # a smaller step could vanish in the rounding of a large clock value
 
     async def give_back(self) -> None:
         """Give it back at a clean end: nothing is in flight any more."""
@@ -341,7 +332,7 @@ class Leases:
             if held is not None:
                 waits = False
                 try:
-                    _, result = await _apart(self._under(held, work))
+                    _, result = await apart(self._under(held, work))
                 finally:  # here, as work that is cancelled before it began does nothing at all
                     await self._give_back(held)
                 result()
@@ -377,19 +368,6 @@ class Leases:
 def _report_kept(name: str, error: Exception) -> None:
     cause, then = str(error) or "the ledger did not answer", "it expires by itself"
     _log.error("lease.not_given_back", extra=fields(lease=name, cause=cause, then=then))
-
-
-async def _apart(work: Coroutine[Any, Any, T], *until: asyncio.Task[Any]) -> tuple[bool, Callable[[], T]]:
-    """Do this in a separate task until it ends or one of the others does, then cancel it: whether it ended by itself,
-    and its result. A task group that fails can neither swallow a cancellation of ours nor leave one behind.
-    """
-    task = asyncio.create_task(work)
-    try:
-        await asyncio.wait({task, *until}, return_when=asyncio.FIRST_COMPLETED)
-        return task.done(), task.result
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 def _first(group: BaseExceptionGroup[LeaseLost]) -> BaseException:

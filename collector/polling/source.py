@@ -3,12 +3,13 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import Protocol
 
 from collector.clock import Clock, to_ms, until_set
+from collector.deadline import before
 from collector.errors import LeaseGivenBack, LeaseLost, LedgerCorrupt, LedgerError, NotFound, SourceError, Throttled
 from collector.faultpoints import Point, passing
 from collector.ledger import configured_sources, memory, runs, stored
@@ -55,6 +56,22 @@ class Room(Protocol):
 
 class _Paused(Exception):
     """The ledger is full; why."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """Of one poll, which began then by the monotonic clock."""
+
+    began: float
+    pages: int = 0
+    _logged_at: float | None = None
+
+    def is_to_log(self, now: float, every: float) -> bool:
+        """Whether so long has passed since it began or was logged last."""
+        if now - (self._logged_at or self.began) < every:
+            return False
+        self._logged_at = now
+        return True
 
 
 class SourcePoller:
@@ -204,15 +221,14 @@ class SourcePoller:
         self._unwritten = False
         try:
             self._pause_if(self._room.full)
-            async with asyncio.timeout(self._rhythm.deadline.total_seconds()):
-                await self._held.guard(self._poll())
+            await self._held.guard(self._poll_while_pages_come())
         except _Paused as paused:
             result, cause = PollResult.PAUSED, str(paused)
         except (LeaseLost, LedgerCorrupt):
             raise
         except (SourceError, TimeoutError, LedgerError) as error:
             result = result_of(error)
-            cause = str(error) or f"the cycle took longer than its deadline of {self._rhythm.deadline}"
+            cause = str(error) or f"no page came within {self._rhythm.deadline} (poll_within)"
             asked = error.after if isinstance(error, Throttled) else None
             self._unwritten = isinstance(error, LedgerError)
         except (Exception, asyncio.CancelledError) as error:
@@ -223,6 +239,24 @@ class SourcePoller:
             result, cause = PollResult.ERROR, f"{type(error).__name__}: {redacted(str(error))}"
         self._report(result, cause, self._clock.monotonic() - started)
         return asked
+
+    async def _poll_while_pages_come(self) -> None:
+        """Raises `TimeoutError` once none came, nor any part of one was committed, for the length of the deadline."""
+        self._progress = Progress(self._clock.monotonic())
+        self._goes_on()
+        ended, result = await before(lambda: self._ends_at, self._clock, self._poll())
+        if not ended:
+            raise TimeoutError
+        result()
+
+    def _goes_on(self) -> None:
+        """Something of the poll came or was committed: from now on its deadline counts anew."""
+        patience, now = self._rhythm.deadline.total_seconds(), self._clock.monotonic()
+        self._ends_at = now + patience
+        self._expect(patience)
+        if self._progress.is_to_log(now, patience):
+            details = fields(source=self._name, pages=self._progress.pages, seconds=round(now - self._progress.began))
+            log.info("poll.prolonged", extra=details)
 
     def _pause_if(self, full: str | None) -> None:
         if full is not None:
@@ -242,6 +276,8 @@ class SourcePoller:
         try:
             async for page in self._platform.poll([as_on_platform(run) for run in tracked.runs], state.cursor):
                 passing(Point.AFTER_FETCH)
+                self._progress.pages += 1
+                self._goes_on()
                 if held is not None:
                     await self._take_polled(held, polled=False)
                 held = page
@@ -276,6 +312,7 @@ class SourcePoller:
     async def _take_polled(self, page: Poll, *, polled: bool) -> None:
         """Commit it, as long as the ledger has room."""
         async for _ in self._committed(page, polled=polled):
+            self._goes_on()
             self._pause_if(await self._room.measure())
 
     async def _committed(self, page: Poll, *, polled: bool, alone: Alone | None = None) -> AsyncIterator[Committed]:

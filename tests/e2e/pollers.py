@@ -35,6 +35,7 @@ from tests.task_clock import TaskClock
 from tests.unit.exporters.delivery_simulation import JOB, OUR_RUNS, WatchedStore, open_store
 
 INTERVAL = 30.0
+DEADLINE = 300.0
 
 
 class Reports:
@@ -175,7 +176,7 @@ class Pollers(Room):
             leases=Leases(self.store, self.clock, "test", self.reports.lease),  # a watched store is one for polling
             maker=EventMaker(name),
             policy=Policy(timedelta(seconds=60), VanishedPolicy.LEAVE_OPEN),
-            rhythm=Rhythm(timedelta(seconds=INTERVAL), timedelta(minutes=5)),
+            rhythm=Rhythm(timedelta(seconds=INTERVAL), timedelta(seconds=DEADLINE)),
             clock=self.clock,
             random=lambda: 0.5,
             observer=self.reports,

@@ -23,7 +23,7 @@ from collector.polling.commits import PART
 from collector.polling.outages import LOOK as LEDGER_LOOK
 from collector.polling.source import SOONEST, STUCK_AFTER
 from collector.reports import PollResult
-from tests.e2e.pollers import INTERVAL
+from tests.e2e.pollers import DEADLINE, INTERVAL
 from tests.unit.polling.scripted_source import FIRST_POLL, ScriptedSource
 
 NO_SPACE = LedgerError("no space left on its disk")
@@ -393,3 +393,43 @@ async def test_a_ledger_that_does_not_take_the_lease_back_is_logged(
     [record] = [record for record in caplog.records if record.message == "lease.not_given_back"]
     assert record.levelno == logging.ERROR
     assert scripted.platform.closed == 1
+
+
+def slow_pages(scripted: ScriptedSource, pages: int, seconds: float) -> None:
+    """A poll of so many pages, each so long after the one before it."""
+
+    async def poll(number: int) -> AsyncIterator[Poll]:
+        for page in range(pages):
+            await scripted.pollers.clock.sleep(seconds)
+            last = f"after {number}" if page == pages - 1 else None
+            yield Poll((scripted.run(f"{number}/{page}", RunState.RUNNING),), cursor=last)
+
+    scripted.platform.script = poll
+
+
+async def test_a_long_poll_goes_on_as_long_as_its_pages_come(
+    scripted: ScriptedSource, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "lineage.poll")
+    slow_pages(scripted, 5, DEADLINE - 1)
+    began = FIRST_POLL
+    for page in range(1, 5):
+        await scripted.advance(began + page * (DEADLINE - 1))
+        assert scripted.poller.expected_by == scripted.pollers.clock.monotonic() + DEADLINE + STUCK_AFTER
+    await scripted.advance(began + 5 * (DEADLINE - 1))
+    assert scripted.pollers.polls("scripted") == [(began + 5 * (DEADLINE - 1), PollResult.OK)]
+    assert await cursor(scripted) == "after 1"
+    prolonged = [vars(record)["fields"] for record in caplog.records if record.message == "poll.prolonged"]
+    assert [(one["seconds"], one["pages"]) for one in prolonged] == [(2 * (DEADLINE - 1), 2), (4 * (DEADLINE - 1), 4)]
+
+
+async def test_a_poll_ends_once_no_page_came_for_its_deadline_and_keeps_those_before(scripted: ScriptedSource) -> None:
+    slow_pages(scripted, 2, DEADLINE - 1)
+    await scripted.advance(FIRST_POLL + DEADLINE - 1)
+    slow_pages(scripted, 2, 2 * DEADLINE)
+    await scripted.advance(FIRST_POLL + 2 * (DEADLINE - 1))
+    again = scripted.pollers.clock.monotonic() + INTERVAL
+    await scripted.advance(again + DEADLINE)
+    assert scripted.pollers.polls("scripted")[1:] == [(again + DEADLINE, PollResult.DEADLINE)]
+    assert scripted.poller.status.wrong == "no page came within 0:05:00 (poll_within)"
+    assert await cursor(scripted) == "after 1"
