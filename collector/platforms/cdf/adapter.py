@@ -28,7 +28,7 @@ from collector.platforms.cdf.job_names import JobNames
 from collector.platforms.cdf.jobs_by_ids import jobs_by_ids
 from collector.platforms.cdf.lineage import read_late, sql_skips
 from collector.platforms.cdf.observations import Place, Unchanged, candidates, counted, given_away, is_of, observe
-from collector.platforms.cdf.pages import Pages
+from collector.platforms.cdf.pages import PageSizes
 from collector.platforms.cdf.repeated_pages import PageBasis, RepeatedPage, RepeatedPages, Summary
 from collector.platforms.cdf.rows import Definition, JobRow, JobRows, read_job
 from collector.platforms.cdf.silent_jobs import SilentJobs
@@ -86,6 +86,7 @@ class CdfPlatform:
         self._names, self._choice = JobNames(), Choice(config.include, config.exclude)
         self._sql = SqlWorker(context.source, CdfCatalog())
         self._walks = Walks(config, context.clock, context.source)
+        self._page_sizes = PageSizes(context.clock, PAGE_SIZE)
         self._silent = SilentJobs(context.clock, context.source)
         self._early = Early()
         self._rows, self._unchanged, self._pages = JobRows(), Unchanged(), RepeatedPages()
@@ -209,7 +210,7 @@ class CdfPlatform:
             yield with_absent(absent, await self._executions(executions, [], open_jobs, self._clock.now()))
             return
         walk: Walk | None = None
-        pages = Pages(PAGE_SIZE)
+        pages = self._page_sizes.begin()
         while True:
             try:
                 page = await self._api.jobs(pages.limit, pages.after)

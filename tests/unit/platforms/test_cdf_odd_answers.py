@@ -15,7 +15,7 @@ from collector.model import EventKind, RunState, Skip, SkipKind
 from collector.platforms.answers import Forbidden, TooLarge
 from collector.platforms.cdf.api import Api, Page
 from collector.platforms.cdf.jobs_by_ids import MOST, jobs_by_ids
-from collector.platforms.cdf.pages import PAGE_BYTES
+from collector.platforms.cdf.pages import PAGE_BYTES, TOO_LARGE_FOR
 from collector.testing.faults import Fault, FaultKind
 from simulators.cdf import Modes, Scenario
 from tests.cdf_rig import CdfRig, cdf_rig
@@ -134,6 +134,31 @@ async def test_a_page_that_is_too_large_is_read_in_smaller_ones(rig: CdfRig, mon
     await rig.poller.cycle()
     assert {str(job) for job in jobs} == rig.poller.runs.keys()
     assert limits == [50, 25, 12, 12, 12, 12]
+
+
+async def test_a_page_that_was_too_large_is_not_asked_for_again_for_an_hour(
+    rig: CdfRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(rig, 60)
+    limits: list[int] = []
+    read = Api.jobs
+
+    async def answer(api: Api, limit: int, cursor: str | None = None) -> Page:
+        limits.append(limit)
+        if limit > 12:
+            raise TooLarge("more than 32 MiB")
+        return replace(await read(api, limit, cursor), size=1)
+
+    monkeypatch.setattr(Api, "jobs", answer)
+    await rig.poller.cycle()
+    del limits[:]
+    for seconds, most in ((60, 12), (TOO_LARGE_FOR - 61, 12), (2, 50)):
+        rig.clock.advance(seconds)
+        begin(rig, 1)
+        await rig.poller.cycle()
+        assert max(limits) == most
+    assert len(rig.poller.runs) == 63
+    assert limits[-1] == 12
 
 
 async def test_a_single_row_that_is_too_large_is_an_error_of_the_source(
