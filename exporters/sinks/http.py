@@ -40,8 +40,9 @@ class Answer:
 
     @property
     def is_page(self) -> bool:
-        """Whether it is a page of HTML, as a login, a proxy or a gateway sends it."""
-        return self.body.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<")
+        """Whether it is a page of HTML, as a login, a proxy or a gateway sends it. XML is not: some backends answer so."""
+        start = self.body.removeprefix(b"\xef\xbb\xbf").lstrip()[:5].lower()
+        return start.startswith((b"<!", b"<html"))
 
     @property
     def cause(self) -> str:

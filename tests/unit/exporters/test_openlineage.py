@@ -33,6 +33,8 @@ def answer(status: int | None, **given: Any) -> Answer:
         *((answer(status), Retry) for status in (301, 401, 403, 404, 405, 408, 429, 500, 502, 503, 504)),
         (answer(None), Retry),
         (answer(200, body=b"{}"), Delivered),
+        (answer(200, body=b"<?xml version='1.0'?><answer>OK</answer>"), Delivered),
+        (answer(200, body=b"<HTML><title>Log in</title>"), Retry),
         (answer(200, body=b"\n<!doctype html><title>Log in</title>"), Retry),
     ],
 )
