@@ -191,12 +191,12 @@ Stamp = tuple[int, int, int] | None
 
 
 def stamp(path: Path) -> Stamp:
-    """A value that changes with the file; Kubernetes swaps a mounted secret by a link, which changes the inode."""
+    """A value that changes with the file and its rights; Kubernetes swaps a mounted secret by a link, which changes the inode."""
     try:
         status = path.stat()
     except OSError:
         return None
-    return status.st_mtime_ns, status.st_size, status.st_ino
+    return status.st_ctime_ns, status.st_size, status.st_ino
 
 
 def _kind(value: object) -> str:

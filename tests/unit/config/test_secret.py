@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from config.secret import FileSecret, FromEnvironment, Secret, SecretText, TokenFile
+from config.secret import FileSecret, FromEnvironment, Secret, SecretText, TokenFile, stamp
 
 HIDDEN = "geheim-4711"
 
@@ -88,6 +88,19 @@ def test_a_file_that_is_rewritten_in_place_is_read_again(tmp_path: Path) -> None
     path.write_text("other")
     os.utime(path, ns=(1, 1))
     assert secret.get() == "other"
+
+
+def test_a_file_whose_rights_change_is_read_again(tmp_path: Path) -> None:
+    """It may have been there before this user might read it."""
+    path = tmp_path / "token"
+    path.write_text("first")
+    before = stamp(path)
+
+    def changed() -> bool:
+        path.chmod(0o640)
+        return stamp(path) != before
+
+    assert any(changed() for _ in range(100_000)), "once the clock of the file system ticked"
 
 
 def test_a_mounted_secret_rotates_by_its_link(tmp_path: Path) -> None:
