@@ -177,10 +177,8 @@ def shortened(words: str, width: int) -> str:
     """Without the middle, as names differ at their ends."""
     if _length(words) <= width:
         return words
-    head = (width - 1) // 2
-    tail = width - 1 - head
-    cut = f"{words[:head]}…{words[-tail:]}"
-    return cut if _length(cut) <= width else shortened(words[1:], width)
+    cuts = (f"{words[: kept // 2]}…{words[kept // 2 - kept :]}" for kept in range(width - 1, 1, -1))
+    return next((cut for cut in cuts if _length(cut) <= width), "…")
 
 
 def _line(console: "Console", parts: Sequence[tuple[str, str]]) -> None:
