@@ -246,15 +246,16 @@ async def _of_source(platform: Platform, known: _Known, aliases: JobAliases) -> 
 
 async def _one(part: str, check: Check, close: Close) -> list[Row]:
     try:
-        async with asyncio.timeout(PATIENCE):
-            found = [_of_finding(part, each) for each in await check()]
+        try:
+            async with asyncio.timeout(PATIENCE):
+                found = [_of_finding(part, each) for each in await check()]
+        finally:
+            await close()
     except TimeoutError:
         found = [_row(part, "check", False, f"no answer within {PATIENCE:.0f} s", "check the network to it")]
     except Exception as error:  # noqa: BLE001 - the boundary of one part: the others are still checked
         words = f"{type(error).__name__}: {redacted(str(error))}"
         found = [_row(part, "check", False, words, "this is a bug in the collector: please report it")]
-    finally:
-        await close()
     return found
 
 

@@ -18,7 +18,7 @@ from collector.app.service import Service
 from collector.clock import SystemClock
 from collector.errors import ConfigurationError, SourceError, TriggerError
 from collector.model import Enrichment, EventKind
-from collector.platforms.base import BrokenPlatform
+from collector.platforms.base import BrokenPlatform, Finding
 from collector.secret_registry import HIDDEN, secret_registry
 from config import loader, sinks, sources
 from config.loader import ConfigurationMistakes
@@ -348,3 +348,14 @@ LEAST = """
     def create(settings, context):
         return Sink(context) if hasattr(context, "sink") else Platform(context)
 """
+
+
+async def test_a_part_that_closes_badly_leaves_the_checks_of_the_others() -> None:
+    async def works() -> list[Finding]:
+        return [Finding("endpoint", ok=True, detail="it answers")]
+
+    async def closes() -> None:
+        raise RuntimeError("was not open")
+
+    [row] = await check._one("sink odd", works, closes)
+    assert (row["ok"], row["detail"]) == (False, "RuntimeError: was not open")
