@@ -262,7 +262,7 @@ class Service:
         log.info("service.started", extra=started)
 
     async def _hold_shared_leases(self) -> None:
-        """Run the work of one replica for all; returns once it is known whether this replica does it."""
+        """Run the work of one replica for all; returns once it is known whether this replica does it, or cannot."""
         known = asyncio.Event()
         names, looked = (HOUSEKEEPING, METRICS), set[str]()
 
@@ -281,11 +281,12 @@ class Service:
 
         for name in names:
             work = self._parts.leases.work(name, LEDGER_WITHIN, holds, came_round=partial(came_round, name))
-            self._spawn(f"lease:{name}", work)
+            self._spawn(f"lease:{name}", work).add_done_callback(lambda _: known.set())
         await known.wait()
 
-    def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
-        self._tasks[name] = asyncio.create_task(work, name=name)
+    def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        self._tasks[name] = task = asyncio.create_task(work, name=name)
+        return task
 
     async def _stand_down(self) -> None:
         """End all work but the pages, which say why."""

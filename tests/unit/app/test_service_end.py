@@ -8,8 +8,9 @@ import pytest
 
 from collector.app.service import Service
 from collector.clock import SystemClock
-from collector.errors import LedgerLost, LedgerTooNew
+from collector.errors import LedgerCorrupt, LedgerLost, LedgerTooNew
 from collector.ledger import leases
+from collector.ledger.held_lease import Leases
 from collector.ledger.requests import RequestKind
 from collector.ledger.sqlite.store import Store
 from config.settings import Settings
@@ -70,6 +71,22 @@ async def test_all_parts_that_stop_badly_are_logged_and_all_leases_given_back(
     assert causes == ["division by zero"] * 2 + ["not flushed"]
     assert await given_back(tmp_path, "source:customers")
     assert await given_back(tmp_path, "sink:file")
+
+
+async def test_a_start_does_not_wait_for_a_lease_whose_task_died(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def damaged(*_: object) -> None:
+        raise LedgerCorrupt("the page of the leases is malformed")
+
+    monkeypatch.setattr(Leases, "take", damaged)
+    async with (
+        asyncio.timeout(60),
+        Served(WetransformSimulator(seed=5, now=now)) as served,
+        Service(settings(tmp_path, served.url)) as service,
+    ):
+        assert await service.until(asyncio.Event()) is not None
+    assert "task.died" in {record.message for record in caplog.records}
 
 
 @pytest.mark.parametrize(("error", "logged"), [(LedgerLost("deleted"), 0), (ZeroDivisionError("bug"), 1)])
