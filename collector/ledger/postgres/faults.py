@@ -63,15 +63,12 @@ def explained(name: str, error: Exception) -> Exception:
     if not isinstance(error, DBAPIError) or error.orig is None:
         return error
     if is_away(error):
-        words: LedgerError = LedgerUnreachable(f"{name} does not answer: {said(error.orig)}; nothing was committed")
-    elif code(error).startswith(_UNABLE):
-        words = LedgerUnreachable(f"{name} cannot be used now: {said(error.orig)}; nothing was committed")
-    elif code(error) == _DENIED:
-        words = LedgerError(f"{name}: {said(error.orig)}; {GRANT}; nothing was committed")
-    else:
-        words = LedgerError(f"{name}: {said(error.orig)}; nothing was committed")
-    words.__cause__ = error
-    return words
+        return LedgerUnreachable(f"{name} does not answer: {said(error.orig)}; nothing was committed")
+    if code(error).startswith(_UNABLE):
+        return LedgerUnreachable(f"{name} cannot be used now: {said(error.orig)}; nothing was committed")
+    if code(error) == _DENIED:
+        return LedgerError(f"{name}: {said(error.orig)}; {GRANT}; nothing was committed")
+    return LedgerError(f"{name}: {said(error.orig)}; nothing was committed")
 
 
 def refused(name: str, error: BaseException) -> LedgerUnreachable:
@@ -80,9 +77,7 @@ def refused(name: str, error: BaseException) -> LedgerUnreachable:
     remedy = next(remedy for sign, remedy in _REMEDIES if sign in words)
     if "session is read-only" in str(error):  # of one host, while the others may be down
         remedy = _NO_PRIMARY
-    made = LedgerUnreachable(f"{name} cannot be reached: {words}; {remedy}")
-    made.__cause__ = error
-    return made
+    return LedgerUnreachable(f"{name} cannot be reached: {words}; {remedy}")
 
 
 def said(error: BaseException) -> str:

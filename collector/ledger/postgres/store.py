@@ -132,6 +132,8 @@ class Store(ThreadedStore):
                 self._report_failure(cause)
             if faults.code(error) == faults.READ_ONLY:
                 self._look_for_another_primary()
+            if isinstance(error, LedgerUnreachable):
+                raise
             raise faults.explained(self.name, error) from error
         self._listeners.announce(changes)
         return value

@@ -451,8 +451,9 @@ async def test_it_goes_on_by_itself_after_the_server_was_away(own_postgres: Post
     for end in (own_postgres.stop, own_postgres.kill):
         await asyncio.to_thread(end)
         for call in (store.write(add, "lost"), store.write_first(add, "lost"), store.read(names)):
-            with pytest.raises(LedgerUnreachable, match=r"cannot be reached|does not answer"):
+            with pytest.raises(LedgerUnreachable, match=r"cannot be reached|does not answer") as raised:
                 await call
+            assert isinstance(raised.value.__cause__, psycopg.Error | DBAPIError)
         await asyncio.to_thread(own_postgres.start)
         async with asyncio.timeout(30):
             while True:
