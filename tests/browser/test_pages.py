@@ -55,6 +55,7 @@ async def test_all_pages_with_odd_names(browser: Browser, tmp_path: Path) -> Non
 
         async def look() -> None:
             await at.fits()
+            await at.reads_forward()
             await at.is_accessible()
             assert await at.page.evaluate("window.taken") is None
 

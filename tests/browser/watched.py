@@ -19,6 +19,12 @@ _TOO_WIDE = """() => {
     const outside = wide.filter((one) => !one.closest(".wide"));
     return (outside.length ? outside : wide).slice(0, 3).map((one) => one.outerHTML.slice(0, 150));
 }"""
+_TURNED = r"""() => {
+    const at = (text, place) => { const range = document.createRange(); range.setStart(text, place); range.setEnd(text, place + 1); return range.getBoundingClientRect(); };
+    const isTurned = ({firstChild: text}) => { const [one, other] = [at(text, 0), at(text, 1)]; return one.top === other.top && one.left > other.left; };
+    const words = [...document.querySelectorAll("body *")].filter((one) => /^[!-~]{3,}$/.test(one.firstChild?.data ?? ""));
+    return words.filter(isTurned).map((one) => one.outerHTML.slice(0, 150));
+}"""
 _AXE = """(rules) => axe.run({preload: false, resultTypes: ["violations"], ...(rules && {runOnly: {type: "rule", values: rules}})}).then((found) => found.violations.map(
     (one) => `${one.id}: ${one.help}: ${one.nodes.slice(0, 3).map((node) => node.html.slice(0, 150) + " " + node.failureSummary.slice(0, 200)).join(" | ")}`))"""
 
@@ -56,6 +62,11 @@ class Watched:
             await self.page.set_viewport_size({"width": width, "height": HEIGHT})
             found = await self.page.evaluate(_TOO_WIDE)
             self.complaints += [f"{self.page.url} at {width} px is too wide by {each}" for each in found]
+
+    async def reads_forward(self) -> None:
+        """No name that is written from right to left, or says that it is, turns what stands beside it."""
+        found = await self.page.evaluate(_TURNED)
+        self.complaints += [f"{self.page.url} is turned at {each}" for each in found]
 
     async def is_accessible(self) -> None:
         """By the rules of axe-core, the contrast also in the dark."""
