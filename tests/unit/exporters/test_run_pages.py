@@ -300,6 +300,16 @@ async def test_a_run_shows_when_it_waited_and_its_stages(tmp_path: Path) -> None
     assert f"<code data-copy>{answer['run_id']}</code>" in shown
 
 
+async def test_a_link_that_is_no_address_is_shown_as_it_is(tmp_path: Path) -> None:
+    def fill(conn: Connection) -> None:
+        ledger = Ledger(conn)
+        ledger.configure(marquez=ALL)
+        ledger.happen("one", START, facts=Facts(link="https://[plat"))
+
+    async with served(tmp_path, fill) as client:
+        assert 'href="https://[plat"' in await page(client, "/runs/one")
+
+
 async def test_a_run_that_is_not_there_is_said(tmp_path: Path) -> None:
     async with served(tmp_path) as client:
         assert "the ledger has no run" in await page(client, "/runs/%3Cscript%3E", 404)
