@@ -34,7 +34,7 @@ class JobsFound:
             yield Skip(SkipKind.ROW, f"job {job_id}", f"{error}; it is asked for again")
 
 
-async def jobs_by_ids(api: Api, ids: Sequence[int], is_known: Callable[[Summary], bool] = lambda _: False) -> JobsFound:
+async def jobs_by_ids(api: Api, ids: Sequence[int], is_known: Callable[[Summary], bool]) -> JobsFound:
     """Where the answer for all is an error that may be about some of them, the halves are asked for. Raises `SourceError`
     where no part of them can be read, unless they are so few that each was asked for alone. An answer about all that `is_known` is
     not read.

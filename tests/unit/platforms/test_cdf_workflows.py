@@ -86,6 +86,20 @@ async def test_a_terminated_workflow_waits_for_the_job_that_goes_on(rig: CdfRig)
     await rig.poller.follow(120)
     assert order(rig)[-1] == ("w", EventKind.ABORT)
     assert rig.poller.at(f"workflow/{made.id}", EventKind.ABORT).at == terminated
+    assert rig.poller.runs[f"workflow/{made.id}"].facts.error == "cancelled"
+
+
+async def test_an_execution_that_is_late_to_show_its_end_ended_when_it_says(rig: CdfRig) -> None:
+    made = rig.simulator.start_workflow("nightly", [("pumps", Scenario(1, 5))])
+    await rig.poller.cycle()
+    still_running = {"items": [made.json(rig.simulator.now_ms())]}
+    rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="executions/list", times=-1, status=200, body=still_running))
+    await rig.poller.follow(30)
+    rig.simulator.faults.clear()
+    await rig.poller.cycle()
+    [child] = [run.key for run in rig.poller.runs.values() if run.parent is not None]
+    ends = [rig.poller.at(key, EventKind.COMPLETE).at for key in (child, f"workflow/{made.id}")]
+    assert ends[0] == ends[1]
 
 
 async def test_a_workflow_that_was_first_seen_terminated_waits_for_its_new_job(rig: CdfRig) -> None:
@@ -204,6 +218,19 @@ async def test_the_tasks_of_an_execution_that_is_over_are_read_once(
     rig.simulator.start_run("orders", Scenario(1, 5))
     await rig.poller.cycle()
     assert "cdf.workflows_unread" not in caplog.text
+
+
+async def test_a_new_job_costs_no_request_for_executions_that_are_long_over(rig: CdfRig) -> None:
+    """They are listed, for one that runs began before them."""
+    rig.simulator.start_workflow("nightly", [("pumps", Scenario(1, None))])
+    for _ in range(20):
+        rig.simulator.start_workflow("often", [("gone", None)])
+    for _ in range(2):
+        await rig.poller.follow(1800, every=600)
+        rig.simulator.start_run("orders")
+    before = rig.requests()
+    await rig.poller.cycle()
+    assert rig.requests() - before <= 6
 
 
 async def test_executions_that_are_long_over_are_forgotten(rig: CdfRig) -> None:

@@ -518,6 +518,50 @@ class TestWhatIsKept:
             assert mark is not None
             assert mark.since <= to_ms(rig.clock.now())
 
+    async def test_a_run_that_was_forgotten_since_has_no_second_life_when_it_is_edited(self) -> None:
+        async with dataprep_rig(Level.L2) as rig:
+            old, lately = await start(rig, "quick", "quick")
+            await rig.poller.follow(60)
+            rig.clock.advance(8 * 86_400)
+            [newer] = await start(rig, "quick")
+            await rig.poller.follow(60)
+            del rig.poller.runs[old]
+            rig.simulator.workspace.runs[int(old)].touched.append(rig.clock.now())
+            await rig.poller.follow(60)
+            assert rig.poller.runs.keys() == {lately, newer}
+            assert (SkipKind.FILTERED, f"job group {old}") in {(skip.kind, skip.subject) for skip in rig.poller.skips}
+
+    async def test_a_run_of_the_last_days_that_was_seen_by_nobody_is_reported_when_it_is_edited(self) -> None:
+        async with dataprep_rig(Level.L2) as rig:
+            [old] = await start(rig, "quick")
+            await rig.poller.follow(60)
+            rig.clock.advance(3 * 86_400)
+            await rig.poller.follow(60)
+            del rig.poller.runs[old]
+            rig.simulator.workspace.runs[int(old)].touched.append(rig.clock.now())
+            await rig.poller.follow(60)
+            assert list(rig.poller.runs) == [old]
+
+    async def test_a_workspace_at_rest_is_asked_for_its_last_change_alone(self) -> None:
+        async with dataprep_rig(Level.L2) as rig:
+            await start(rig, "quick")
+            rig.clock.advance(60)
+            [last] = await start(rig, "quick")
+            await rig.poller.follow(600)
+            pages = [page async for page in rig.platform.poll([], rig.poller.cursor)]
+            assert [seen.key for page in pages for seen in page.observations] == [last]
+
+    async def test_the_first_look_at_a_list_by_creation_ends_a_day_before_it(self) -> None:
+        async with dataprep_rig(Level.L1) as rig:
+            for _ in range(250):
+                rig.simulator.start_run("quick", at=rig.clock.now() - timedelta(days=3))
+            await rig.poller.cycle()
+            before = rig.requests()
+            rig.poller.cursor = None
+            await rig.poller.cycle()
+            assert rig.requests() - before == 1
+            assert rig.poller.runs == {}
+
     @pytest.mark.parametrize("level", [Level.L1, Level.L2])
     async def test_a_first_start_by_a_clock_that_ran_ahead_leaves_nobody_blind(self, level: Level) -> None:
         async with dataprep_rig(level) as rig:

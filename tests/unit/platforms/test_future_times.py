@@ -114,9 +114,12 @@ async def test_nothing_is_lost_when_the_time_of_a_row_from_the_future_has_come(s
 
 
 @pytest.mark.parametrize("every", [15.0, 100.0])
-async def test_a_clock_that_ran_fast_and_was_mended_loses_nothing(stand: Stand, every: float) -> None:
+async def test_a_clock_that_ran_fast_and_was_mended_loses_nothing(
+    stand: Stand, every: float, caplog: pytest.LogCaptureFixture
+) -> None:
     stand.server.ahead = 600
     assert await stand.unreported(runs=3, every=every) == []
+    assert "cursor_discarded" not in caplog.text
     stand.mend()
     assert await stand.unreported(runs=8, every=every) == []
 
