@@ -8,7 +8,7 @@ from collector.clock import to_ms
 from collector.lifecycle import DERIVED, Step, VanishedPolicy, begin, missed, observe
 from collector.model import Observation, Parent, Poll, Run, Skip, SkipKind
 
-TOLD_BY_KEY = 5
+NAMED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ def by_known_ids(seen: Observation, known: Mapping[str, Run]) -> Observation:
 def _unread(keys: Sequence[str]) -> tuple[Skip, ...]:
     if not keys:
         return ()
-    some = ", ".join(keys[:TOLD_BY_KEY]) + (" and others" if len(keys) > TOLD_BY_KEY else "")
+    some = ", ".join(keys[:NAMED]) + (" and others" if len(keys) > NAMED else "")
     cause = f"{len(keys)} were not read this time and are due again: {some}"
     return (Skip(SkipKind.UNREAD, "open runs", cause),)
 

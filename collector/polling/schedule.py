@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
-from collector.errors import AuthFailed, BadAnswer, SourceError, Throttled, Unavailable
+from collector.errors import AuthFailed, SourceError, Throttled, Unavailable
 from collector.reports import PollResult
 
 LONGEST_WAIT = 300.0
@@ -22,15 +22,17 @@ class Rhythm:
 
 def result_of(error: BaseException) -> PollResult:
     """The word that counts this failure."""
-    if isinstance(error, AuthFailed):
-        return PollResult.AUTH
-    if isinstance(error, Throttled):
-        return PollResult.THROTTLED
-    if isinstance(error, Unavailable):
-        return PollResult.UNAVAILABLE
-    if isinstance(error, BadAnswer | SourceError):
-        return PollResult.BAD_ANSWER
-    return PollResult.DEADLINE if isinstance(error, TimeoutError) else PollResult.ERROR
+    return next((result for kind, result in _RESULTS.items() if isinstance(error, kind)), PollResult.ERROR)
+
+
+_RESULTS = {
+    AuthFailed: PollResult.AUTH,
+    Throttled: PollResult.THROTTLED,
+    Unavailable: PollResult.UNAVAILABLE,
+    SourceError: PollResult.BAD_ANSWER,
+    TimeoutError: PollResult.DEADLINE,
+}
+"""The first that fits counts."""
 
 
 def next_wait(rhythm: Rhythm, failures: int, asked: float | None, chance: float) -> float:

@@ -15,7 +15,7 @@ from markupsafe import Markup, escape
 from collector.clock import duration
 from collector.errors import LedgerError
 from collector.logs import fields
-from collector.numerals import size
+from collector.numerals import counted, size
 from exporters.web.access import Handler
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ def _environment() -> "Environment":
         "clock": _clock,
         "timed": _timed,
         "duration": _duration,
+        "counted": counted,
         "size": size,
         "part": _part,
         "short": short_count,

@@ -23,7 +23,7 @@ class BadRow(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class StageRow:
-    """A job inside a job group. `tells_start` says that the deployment gives `startedAt`, even where it is null yet."""
+    """A job inside a job group. `reports_start` says that the deployment gives `startedAt`, even where it is null yet."""
 
     key: str
     kind: str
@@ -34,7 +34,7 @@ class StageRow:
     updated_at: datetime | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
-    tells_start: bool = False
+    reports_start: bool = False
     message: str | None = None
     unread: Unread = ()
 
@@ -118,7 +118,7 @@ def _stage(row: Json, key: str) -> StageRow:
         updated_at=moment(row.get("updatedAt")),
         started_at=moment(row.get("startedAt")),
         finished_at=moment(row.get("finishedAt")),
-        tells_start="startedAt" in row,
+        reports_start="startedAt" in row,
         message=_message(row.get("errorMessage")),
         unread=unread_times(row, "createdAt", "updatedAt", "startedAt", "finishedAt"),
     )

@@ -41,7 +41,7 @@ def stage(row: StageRow) -> Stage:
         state=StageState(state_of(row.status).value),
         raw_state=row.status,
         engine=row.engine,
-        started_at=row.started_at if row.tells_start else row.created_at,
+        started_at=row.started_at if row.reports_start else row.created_at,
         ended_at=_end(row) if ended else None,
         message=row.message,
     )
@@ -53,7 +53,7 @@ def beginning(rows: Iterable[StageRow]) -> datetime | None:
     The group itself gives no such time. None while no stage began, and for a run that ended without one.
     """
     rows = list(rows)
-    if any(row.tells_start for row in rows):
+    if any(row.reports_start for row in rows):
         return min((row.started_at for row in rows if row.started_at is not None), default=None)
     return min((row.created_at for row in rows if row.created_at is not None), default=None)
 

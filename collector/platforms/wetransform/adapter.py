@@ -41,7 +41,8 @@ class Wetransform:
 
     def __init__(self, config: WetransformSource, context: Context) -> None:
         clock, per_minute, token = context.clock, config.requests_per_minute, config.credential.get
-        self._config, self._customer, self._per_minute = config, config.customer, per_minute
+        self._config, self._context = config, context
+        self._customer, self._per_minute = config.customer, per_minute
         self._place = Place(context.namespace, config.base_url)
         pace = shared(clock, config.base_url, token(), per_minute=per_minute, burst=config.burst)
         self._api = Api(context.http, config.base_url, token, pace, clock)
@@ -58,9 +59,9 @@ class Wetransform:
             longest_pass=min(_LONGEST_PASS, config.poll_within.total_seconds() / 2),
             side_by_side=_MOST_SIDE_BY_SIDE if per_minute is None else max(1, min(_MOST_SIDE_BY_SIDE, per_minute // 6)),
         )
-        self._discovery = self._walks(context) if config.discover else None
+        self._discovery = self._walks() if config.discover else None
 
-    def _walks(self, context: Context) -> Discovery:
+    def _walks(self) -> Discovery:
         """What finds the runs that others started."""
         config, choice = self._config, Choice(self._config.include, self._config.exclude)
 
@@ -70,11 +71,11 @@ class Wetransform:
 
         rate = (config.requests_per_minute or 300) / 60
         return Discovery(
-            context.source,
+            self._context.source,
             self._api,
             self._definitions,
             self._place,
-            context.clock,
+            self._context.clock,
             customer=config.customer,
             wanted=is_wanted,
             rate=rate,
@@ -185,7 +186,7 @@ class Wetransform:
         return None if found is None else partial(may_mean, found)
 
     async def close(self) -> None:
-        await self._api.close()
+        await self._context.http.close()
 
     async def _transformation(self, seen: Automation, named: str | None, customer: str | None) -> Definition | None:
         """The transformation of a run, which its answer does not name: as named, or by source and template."""

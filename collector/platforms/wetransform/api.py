@@ -28,9 +28,6 @@ class Api:
         """One request and never a second one. Raises `Unavailable`, whose `sent` says whether it may have had an effect."""
         return await self._ask("POST", path, customer, None)
 
-    async def close(self) -> None:
-        await self._http.close()
-
     async def _ask(
         self, method: str, path: str, customer: str | None, params: Mapping[str, str | int] | None
     ) -> Envelope:

@@ -237,9 +237,9 @@ class TestStages:
         rows = [stage("wrangle", "Created", 5), stage("ingest", "Created", 3)]
         assert states.beginning(rows) == NOON + timedelta(seconds=3)
         assert states.beginning([]) is None
-        stages = [stage("wrangle", "InProgress", 5, tells_start=True, started_at=NOON + timedelta(seconds=9))]
+        stages = [stage("wrangle", "InProgress", 5, reports_start=True, started_at=NOON + timedelta(seconds=9))]
         assert states.beginning(stages) == NOON + timedelta(seconds=9)
-        assert states.beginning([stage("wrangle", "Canceled", tells_start=True)]) is None
+        assert states.beginning([stage("wrangle", "Canceled", reports_start=True)]) is None
 
     def test_end(self) -> None:
         rows = [stage("wrangle", "Complete", 0, 60), stage("publish", "Failed", 0, 90)]
