@@ -86,7 +86,9 @@ async def _of_ledger(settings: Settings) -> list[Row]:
     try:
         await store.read(ledgers.check_writable, settings.ledger)
         schema = _schema_row(settings, await store.read(migration.version), await store.read(ledgers.host))
-        return [schema, *await _of_accounts(store, settings)]
+        risks = await store.read(ledgers.risks)
+        advice_rows = [_row("ledger", "advice", True, words) for words in risks]
+        return [schema, *advice_rows, *await _of_accounts(store, settings)]
     except LedgerError as error:
         return [_unopened(settings, error)]
     finally:

@@ -87,6 +87,11 @@ def host(conn: Connection) -> str | None:
     return f"{info.host}:{info.port}"
 
 
+def risks(conn: Connection) -> list[str]:
+    """What may lose commits, in words; none for a file, which we open ourselves."""
+    return [] if conn.dialect.name == "sqlite" else preparation.risks(conn)
+
+
 def check_writable(conn: Connection, settings: Ledger) -> None:
     """Raises `LedgerError` where the user in `ledger.url` may only read; a file says so when it is opened."""
     if (found := database(settings)) is not None:

@@ -225,8 +225,10 @@ async def test_the_standby_that_is_promoted_after_its_primary_is_found_and_has_a
         await asyncio.to_thread(standby.promote)
         await deployment.settle()
         await deployment.until(lambda status: status["ledger"]["wrong"] is None)
-        row = (await _of_ledger(load(deployment.config)))[0]
+        row, *others = await _of_ledger(load(deployment.config))
         assert row["detail"] == f"{there} answers; this version supports its schema"
+        advised = [each["detail"].split()[0] for each in others if each["subject"] == "advice"]
+        assert advised == ["fsync", "full_page_writes"], "the server of the tests is quick, not safe"
         assert len(deployment.logged("service.started")) == 1
         deployment.terminate()
         assert await deployment.ended() == 0

@@ -10,6 +10,7 @@ from collector.errors import LedgerError, LedgerMissing
 from collector.ledger import migration
 from collector.ledger.postgres.database import Database
 from collector.ledger.postgres.faults import GRANT
+from collector.logs import fields
 
 log = logging.getLogger("lineage.ledger")
 
@@ -35,6 +36,10 @@ _RIGHTS = text(
     "FROM pg_namespace n WHERE n.nspname = :schema), has_database_privilege(current_database(), 'CREATE'))"
 )
 """To write the tables where there are some, else to create them in the schema, else to create the schema."""
+_DURABILITY = text(
+    "SELECT name FROM (VALUES ('fsync'), ('full_page_writes'), ('synchronous_commit')) AS needed (name) "
+    "WHERE current_setting(name) = 'off' ORDER BY 1"
+)
 
 
 def migrate(conn: Connection, database: Database) -> bool:
@@ -45,6 +50,8 @@ def migrate(conn: Connection, database: Database) -> bool:
     facts = _facts(conn, database)
     _refuse_unusable(facts, database)
     _refuse_unwritable(conn, facts, database)
+    for risk in risks(conn):
+        log.warning("ledger.risk_found", extra=fields(path=database.name, cause=risk))
     if not facts.has_schema:
         conn.execute(CreateSchema(database.schema, if_not_exists=True))
     return migration.migrate(conn, database.name)
@@ -63,6 +70,14 @@ def check(conn: Connection, database: Database) -> None:
         _refuse_unwritable(conn, facts, database)
         raise LedgerMissing(f"{database.name} has no ledger yet: start the service with this configuration first")
     migration.check(conn, database.name)
+
+
+def risks(conn: Connection) -> list[str]:
+    """Settings, of the server or of this user, by which acknowledged commits may be lost, each in a sentence."""
+    return [
+        f"{name} is off for this user in PostgreSQL: a crash of the server may lose what was committed; set it to on"
+        for name in conn.execute(_DURABILITY).scalars()
+    ]
 
 
 def check_writable(conn: Connection, database: Database) -> None:

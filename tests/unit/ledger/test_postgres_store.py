@@ -663,6 +663,19 @@ def test_a_server_of_another_time_is_refused(
         Store.open(database)
 
 
+@pytest.mark.parametrize("setting", ["on", "local", "off"])
+async def test_a_server_that_may_lose_commits_is_named_in_the_log(
+    postgres: PostgresServer, database: Database, caplog: pytest.LogCaptureFixture, setting: str
+) -> None:
+    name = database.url.rpartition("/")[2]
+    executed(postgres, database, f"ALTER DATABASE {name} SET synchronous_commit = {setting}")
+    await Store.open(database).close()
+    risks = [record.fields["cause"] for record in caplog.records if record.message == "ledger.risk_found"]  # type: ignore[attr-defined]
+    of_tests = {"fsync", "full_page_writes"}  # which that server has off, to be quick
+    assert {risk.split()[0] for risk in risks} - of_tests == ({"synchronous_commit"} if setting == "off" else set())
+    assert all("a crash of the server may lose what was committed; set it to on" in risk for risk in risks)
+
+
 async def test_a_schema_of_a_newer_version_is_refused(store: Store, database: Database) -> None:
     await store.write(
         lambda conn: conn.execute(text("UPDATE alembic_version SET version_num = '9999', compatible_from = '9999'"))
