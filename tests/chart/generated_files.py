@@ -1,6 +1,7 @@
 """What is made from something else in the chart: `python -m tests.chart.generated_files` (or `make chart`) writes all of it.
 
-- in values.schema.json the part for `config`, from the program's own schema;
+- in files/values.schema.json the part for `config`, from the program's own schema;
+- values.schema.json, which Helm itself checks, from that: without what the chart's templates say in better words;
 - examples/{name}/rendered.yaml, from ci/{name}-values.yaml;
 - README.md, from the comments in values.yaml;
 - docs/prometheus/lineage-collector.rules.yml, the alert rules as they are by default.
@@ -17,7 +18,9 @@ from tests.rules import alert_rules
 from tests.servers import gotools
 from tests.servers.helm import CHART, Helm
 
-SCHEMA = CHART / "values.schema.json"
+SCHEMA = CHART / "files" / "values.schema.json"
+"""All that values must be. The chart's templates look at unknown keys and patterns, and name the nearest key or an example."""
+HELM_SCHEMA = CHART / "values.schema.json"
 README = CHART / "README.md"
 CASES = sorted(path.name.removesuffix("-values.yaml") for path in (CHART / "ci").glob("*-values.yaml"))
 _PREFIX = "Config"
@@ -45,6 +48,27 @@ def schema(present: str) -> str:
     made["properties"]["config"] = program
     made["$defs"] = {**own, **definitions}
     return json.dumps(made, indent=2) + "\n"
+
+
+def helm_schema(whole: str) -> str:
+    """The part of it that Helm checks before any template: types, ranges, choices, and what templates cannot do without."""
+    made = _without_words(json.loads(whole))
+    for name, body in made["$defs"].items():
+        if name.startswith(_PREFIX):
+            body.pop("required", None)
+    return json.dumps(made, indent=2) + "\n"
+
+
+def _without_words(node: Any) -> Any:
+    """Without patterns, and with any key allowed. Lists of properties are looked into, not taken for a schema."""
+    if isinstance(node, list):
+        return [_without_words(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    made = {key: _without_words(value) for key, value in node.items() if key not in {"pattern", "propertyNames"}}
+    if made.get("additionalProperties") is False:
+        made["additionalProperties"] = next(iter(made.pop("patternProperties", {}).values()), True)
+    return made
 
 
 def _without_credentials(node: Any) -> Any:
@@ -85,6 +109,7 @@ def readme(helm_docs: Path) -> str:
 
 def main() -> None:
     SCHEMA.write_text(schema(SCHEMA.read_text()))
+    HELM_SCHEMA.write_text(helm_schema(SCHEMA.read_text()))
     with tempfile.TemporaryDirectory() as home:
         helm = Helm(gotools.program(gotools.HELM), Path(home))
         for case in CASES:

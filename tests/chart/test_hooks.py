@@ -167,6 +167,11 @@ def test_the_notes_say_what_to_do_next(helm: Helm) -> None:
 _RISKS = {
     "no volume": ("no-volume", [], "WITHOUT A VOLUME"),
     "volume that goes": ("storage", [], "Uninstalling deletes the ledger"),
+    "volume that goes with its pod": (
+        "minimal",
+        ["--set", "persistence.retentionPolicy.whenScaled=Delete"],
+        "Scaling the StatefulSet to 0, as docs/operations.md does",
+    ),
     "network drive": ("minimal", ["--set", "persistence.accessModes={ReadWriteMany}"], "SQLite's locks do not hold"),
     "one replica": ("postgres-env", [], "There is one replica"),
     "open connection": (

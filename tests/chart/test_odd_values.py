@@ -11,12 +11,13 @@ import pytest
 import yaml
 from jsonschema import Draft7Validator
 
+from tests.chart.generated_files import HELM_SCHEMA
 from tests.chart.manifests import Object, collector, laid_over, only
 from tests.servers.helm import CHART, Helm, HelmRefusedError, parsed
 
 Values = dict[str, Any]
 _DEFAULTS: Values = yaml.safe_load((CHART / "values.yaml").read_text())
-_SCHEMA = Draft7Validator(json.loads((CHART / "values.schema.json").read_text()))
+_SCHEMA = Draft7Validator(json.loads(HELM_SCHEMA.read_text()))
 _ALL_KINDS: Values = {
     "serviceMonitor": {"enabled": True},
     "prometheusRule": {"enabled": True},
@@ -106,7 +107,7 @@ def test_a_name_that_no_service_can_have_is_refused(helm: Helm, minimal: Values,
         helm.template(laid_over(minimal, values), release=release)
 
 
-@pytest.mark.parametrize("tag", ["v1_", "a" * 62 + ".b", "1.2+x"])
+@pytest.mark.parametrize("tag", ["v1_", "a" * 62 + ".b"])
 def test_any_tag_makes_a_label(helm: Helm, minimal: Values, tag: str) -> None:
     objects = helm.objects(laid_over(minimal, {"image": {"tag": tag}}))
 

@@ -68,6 +68,7 @@ def test_there_is_no_example_without_its_case() -> None:
 def test_the_schema_has_the_program_s_own() -> None:
     present = generated_files.SCHEMA.read_text()
     assert generated_files.schema(present) == present, "run: make chart"
+    assert generated_files.HELM_SCHEMA.read_text() == generated_files.helm_schema(present), "run: make chart"
 
 
 def test_the_readme_is_fresh(helm_docs: Path) -> None:

@@ -131,3 +131,11 @@ web.yaml: |
 {{- $sizes := dict "" 1 "k" 1000 "M" 1000000 "G" 1000000000 "T" 1000000000000 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 -}}
 {{- mul (regexFind "^[0-9]+" $text | int64) (get $sizes $unit | default 0 | int64) -}}
 {{- end -}}
+
+{{/* A quantity of Kubernetes, such as 384Mi, 0.5Gi, 50m, 1e9 or a number, as a plain number. */}}
+{{- define "lineage-collector.amount" -}}
+{{- $text := toString . -}}
+{{- $number := regexFind "^[0-9.]+([eE][+]?[0-9]+)?" $text -}}
+{{- $sizes := dict "" 1.0 "m" 0.001 "k" 1000.0 "M" 1e6 "G" 1e9 "T" 1e12 "P" 1e15 "E" 1e18 "Ki" 1024.0 "Mi" 1048576.0 "Gi" 1073741824.0 "Ti" 1099511627776.0 "Pi" 1125899906842624.0 "Ei" 1152921504606846976.0 -}}
+{{- mulf (float64 $number) (get $sizes (trimPrefix $number $text)) -}}
+{{- end -}}

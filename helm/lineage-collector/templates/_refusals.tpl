@@ -2,15 +2,28 @@
 does not fit, and would show a secret that was written into the values. */}}
 
 {{- define "lineage-collector.refusals" -}}
+{{- $misfits := include "lineage-collector.lines" (dict "root" . "parts" (list "valueRefusals")) -}}
+{{- /* What follows from values that mean nothing is not worth a line. */ -}}
+{{- $found := $misfits | default (include "lineage-collector.lines" (dict "root" . "parts" (list "configRefusals" "secretRefusals" "referenceRefusals" "ledgerRefusals" "volumeRefusals" "backupRefusals" "clashRefusals" "amountRefusals" "otherRefusals"))) -}}
+{{- if $found -}}
+{{- fail (printf "\n\nThese values cannot work:\n%s\n" $found) -}}
+{{- end -}}
+{{- if $misfits -}}
+{{- /* `helm lint` passes over what fails, as a chart's defaults may; this is no YAML. */ -}}
+{ These values cannot work: see above
+{{- end -}}
+{{- end -}}
+
+{{/* What these templates find, one a line, each once. */}}
+{{- define "lineage-collector.lines" -}}
+{{- $ := . -}}
 {{- $found := list -}}
-{{- range $part := list "configRefusals" "secretRefusals" "referenceRefusals" "ledgerRefusals" "volumeRefusals" "backupRefusals" "clashRefusals" "otherRefusals" -}}
-{{- range $line := include (printf "lineage-collector.%s" $part) $ | splitList "\n" -}}
+{{- range $part := .parts -}}
+{{- range $line := include (printf "lineage-collector.%s" $part) $.root | splitList "\n" -}}
 {{- with trim $line -}}{{- $found = append $found (printf "  - %s" .) -}}{{- end -}}
 {{- end -}}
 {{- end -}}
-{{- if $found -}}
-{{- fail (printf "\n\nThese values cannot work:\n%s\n" (uniq $found | join "\n")) -}}
-{{- end -}}
+{{- uniq $found | join "\n" -}}
 {{- end -}}
 
 {{- define "lineage-collector.configRefusals" -}}
@@ -214,10 +227,63 @@ backup.existingClaim is empty: create a claim for the backup and name it
 {{- else if eq .Values.backup.existingClaim .Values.persistence.existingClaim }}
 backup.existingClaim is the ledger's own: a backup on the same volume is lost with it
 {{- end }}
+{{- include "lineage-collector.scheduleRefusals" . }}
 {{- if ne (include "lineage-collector.hasVolume" .) "true" }}
 backup: without a volume (persistence.enabled) no other pod can read the ledger
 {{- else if has "ReadWriteOncePod" .Values.persistence.accessModes }}
 backup: ReadWriteOncePod lets no second pod mount the ledger's volume, not even on its node; use ReadWriteOnce
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* The five fields of a cron expression, as Kubernetes takes them: 7 is not a day of the week there. */}}
+{{- define "lineage-collector.scheduleRefusals" -}}
+{{- $fields := list (list "minute" 0 59 "") (list "hour" 0 23 "") (list "day of the month" 1 31 "") (list "month" 1 12 "jan feb mar apr may jun jul aug sep oct nov dec") (list "day of the week" 0 6 "sun mon tue wed thu fri sat") -}}
+{{- $schedule := .Values.backup.schedule -}}
+{{- if not (hasPrefix "@" $schedule) }}
+{{- range $at, $field := splitList " " $schedule }}
+{{- $name := index $fields $at 0 }}{{- $lowest := index $fields $at 1 }}{{- $highest := index $fields $at 2 }}{{- $words := index $fields $at 3 }}
+{{- $number := ternary "[0-9]{1,2}" (printf "(?:[0-9]{1,2}|%s)" (replace " " "|" $words)) (eq $words "") }}
+{{- $good := regexMatch (printf "^(?i:(\\*|\\?|%s(-%s)?)(/[1-9][0-9]?)?)(,(?i:(\\*|\\?|%s(-%s)?)(/[1-9][0-9]?)?))*$" $number $number $number $number) $field }}
+{{- range regexFindAll "[0-9]+" (regexReplaceAll "/[0-9]+" $field "") -1 }}
+{{- if or (lt (int .) $lowest) (gt (int .) $highest) }}{{- $good = false }}{{- end }}
+{{- end }}
+{{- range regexFindAll "[0-9]+-[0-9]+" $field -1 }}
+{{- if gt (splitList "-" . | first | int) (splitList "-" . | last | int) }}{{- $good = false }}{{- end }}
+{{- end }}
+{{- if not $good }}
+backup.schedule: {{ $field }} in "{{ $schedule }}" cannot be the {{ $name }}, which goes from {{ $lowest }} to {{ $highest }}: write for example "17 3 * * *", minute and hour first
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* Amounts of memory and time with which no pod would ever run. */}}
+{{- define "lineage-collector.amountRefusals" -}}
+{{- $resources := .Values.resources | default dict -}}
+{{- $limits := $resources.limits | default dict -}}
+{{- with $limits.memory }}
+{{- if lt (include "lineage-collector.amount" . | float64) 134217728.0 }}
+resources.limits.memory: with {{ . }} the program would be ended before it is ready: give it 384Mi, and 128Mi at the least
+{{- end }}
+{{- end }}
+{{- with $limits.cpu }}
+{{- if lt (include "lineage-collector.amount" . | float64) 0.05 }}
+resources.limits.cpu: with {{ . }} the program would not be ready within minutes: give it 500m or no limit, and 50m at the least
+{{- end }}
+{{- end }}
+{{- range $name, $request := $resources.requests }}
+{{- $limit := get $limits $name }}
+{{- if and (ne (toString $limit) "") (gt (include "lineage-collector.amount" $request | float64) (include "lineage-collector.amount" $limit | float64)) }}
+resources.requests.{{ $name }}: {{ $request }} is more than the limit, {{ $limit }}, which Kubernetes refuses: raise resources.limits.{{ $name }}
+{{- end }}
+{{- end }}
+{{- if and (include "lineage-collector.onPostgres" .) (ge (int .Values.minReadySeconds) 600) }}
+minReadySeconds: {{ .Values.minReadySeconds }} is longer than the 600 seconds that a roll-out may take: write 599 or less
+{{- end }}
+{{- range $probe := list "startupProbe" "livenessProbe" }}
+{{- if gt (dig "successThreshold" 1 (get $.Values $probe | default dict) | int) 1 }}
+{{ $probe }}.successThreshold: Kubernetes takes nothing but 1 here: leave it out
 {{- end }}
 {{- end }}
 {{- end -}}

@@ -16,6 +16,10 @@
 {{- if and $onVolume (eq .Values.persistence.retentionPolicy.whenDeleted "Delete") (not .Values.persistence.existingClaim) }}
   - Uninstalling deletes the ledger with its volume (persistence.retentionPolicy.whenDeleted: Delete).
 {{- end }}
+{{- if and $onVolume (eq .Values.persistence.retentionPolicy.whenScaled "Delete") (not .Values.persistence.existingClaim) }}
+  - Scaling the StatefulSet to 0, as docs/operations.md does for a restore or a move, deletes the ledger with its volume
+    (persistence.retentionPolicy.whenScaled: Delete).
+{{- end }}
 {{- if and $onVolume (has "ReadWriteMany" .Values.persistence.accessModes) }}
   - ReadWriteMany volumes are mostly NFS or SMB, on which SQLite's locks do not hold: use block storage.
 {{- end }}
