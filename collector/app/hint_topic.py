@@ -144,12 +144,12 @@ def _reader(cluster: Cluster, settings: HintTopic, take: Take) -> "tuple[KafkaBr
     from faststream import AckPolicy  # noqa: PLC0415 - see above
     from faststream.kafka import KafkaBroker  # noqa: PLC0415
 
-    from exporters.sinks.kafka.security import security_of, tls_context  # noqa: PLC0415
+    from exporters.sinks.kafka.security import security_of  # noqa: PLC0415
 
     broker = KafkaBroker(
         cluster.bootstrap,
         client_id=cluster.client_id,
-        security=security_of(cluster, tls_context(cluster.trust)),
+        security=security_of(cluster),
         request_timeout_ms=int(cluster.request_seconds * 1000),
         graceful_timeout=CLOSED_WITHIN / 2,
         retry_backoff_ms=1000,

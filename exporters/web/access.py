@@ -6,10 +6,8 @@ import binascii
 import hmac
 import logging
 import os
-import ssl
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from hashlib import sha256
-from typing import Any, Self
 
 import bcrypt
 from aiohttp import web
@@ -26,19 +24,6 @@ MOST_WAITING = 16
 """Requests that wait for a check of their password; more are refused, as each check takes a CPU for a while."""
 LONGEST_PASSWORD = 72
 """Bytes: bcrypt ignores what comes after them."""
-
-
-class RotatingContext(ssl.SSLContext):
-    """Gives each new connection the current context; asyncio uses nothing else of a server's context."""
-
-    def __new__(cls, _: Callable[[], ssl.SSLContext]) -> Self:
-        return super().__new__(cls, ssl.PROTOCOL_TLS_SERVER)
-
-    def __init__(self, current: Callable[[], ssl.SSLContext]) -> None:
-        self._current = current
-
-    def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
-        return self._current().wrap_bio(*args, **kwargs)
 
 
 class TooMany(Exception):

@@ -12,8 +12,9 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from collector.logs import fields
+from collector.tls import RotatingContext
 from config.web import Access
-from exporters.web.access import Gate, Handler, RotatingContext
+from exporters.web.access import Gate, Handler
 from exporters.web.connections import LIMITS, Connections, Handshake, Handshakes, Limits
 from exporters.web.unmatched import unmatched
 

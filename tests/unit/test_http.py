@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gzip
+import logging
 import ssl
 import subprocess
 import tracemalloc
@@ -470,6 +471,46 @@ async def test_a_client_certificate_is_shown(certificates: Certificates, tmp_pat
         async with client(HttpOptions(ca_file=certificates.ca)) as http:
             with pytest.raises(httpx.ConnectError):
                 await http.request("GET", server.url)
+
+
+async def test_files_of_tls_rotate_while_the_client_lives(
+    certificates: Certificates, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    ca_file, cert_file = tmp_path / "ca.pem", tmp_path / "client.pem"
+    of_client = certificates.client_key.read_text() + certificates.client.read_text()
+    of_stranger = certificates.stranger.with_suffix(".key").read_text() + certificates.stranger.read_text()
+
+    async def ends(request: Request, writer: asyncio.StreamWriter) -> None:
+        writer.write(OK.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
+
+    def rotate(file: Path, text: str) -> None:
+        (new := tmp_path / "new").write_text(text)
+        new.replace(file)  # as Kubernetes swaps a mounted secret
+
+    rotate(ca_file, certificates.stranger.read_text())
+    rotate(cert_file, of_stranger)
+    async with (
+        serving(ends, listening_with(certificates, ask=True)) as server,
+        client(HttpOptions(ca_file=ca_file, client_cert_file=cert_file)) as http,
+    ):
+        with pytest.raises(httpx.ConnectError, match="not one we trust"):
+            await http.request("GET", server.url)
+        rotate(ca_file, certificates.ca.read_text())
+        with pytest.raises(httpx.TransportError):
+            await http.request("GET", server.url)
+        rotate(cert_file, of_client)
+        assert (await http.request("GET", server.url)).text == "ok"
+        for broken in ("half a certif", None):
+            caplog.clear()
+            rotate(ca_file, broken) if broken else ca_file.unlink()
+            for _ in range(2):
+                assert (await http.request("GET", server.url)).text == "ok", "by the former files"
+            [kept] = [record for record in caplog.records if record.getMessage() == "tls.kept"]
+            assert str(ca_file) in vars(kept)["fields"]["cause"]
+        rotate(ca_file, certificates.stranger.read_text())
+        with pytest.raises(httpx.ConnectError, match="not one we trust"):
+            await http.request("GET", server.url)
 
 
 def test_unusable_tls_files_are_named(certificates: Certificates, tmp_path: Path) -> None:

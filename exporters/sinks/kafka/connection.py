@@ -28,7 +28,7 @@ from collector.model import Outgoing
 from collector.redaction import redacted
 from exporters.sinks.kafka.cluster import BATCH_BYTES, Cluster, fitting_batch_bytes
 from exporters.sinks.kafka.errors import ClientLog, Problem, current, listen, remedy_for
-from exporters.sinks.kafka.security import load_files, security_of, tls_context
+from exporters.sinks.kafka.security import security_of
 from exporters.sinks.kafka.tasks import end_tasks_of
 
 _HEADERS = [("content-type", b"application/json")]
@@ -88,12 +88,11 @@ class Connection:
         self._partitions = 1
         self._stalled: set[int] = set()
         self._log = client_log
-        self._tls = tls_context(cluster.trust)
         self._producer = _Producer()
         self._broker = KafkaBroker(
             cluster.bootstrap,
             client_id=cluster.client_id,
-            security=security_of(cluster, self._tls),
+            security=security_of(cluster),
             enable_idempotence=True,
             acks="all",
             linger_ms=0,
@@ -243,8 +242,6 @@ class Connection:
                 password = self.cluster.login.password()
                 for client in clients:
                     client._sasl_plain_password = password  # noqa: SLF001 - as above
-            if self._tls is not None and self.cluster.trust is not None:
-                load_files(self._tls, self.cluster.trust)
 
     def _trouble(self, error: BaseException, *, since: float | None = None, poisoned: bool = False) -> Problem:
         logged = self._log.since(since) if since is not None else None

@@ -4,7 +4,7 @@ import ssl
 
 from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 
-from collector.tls import Trust
+from collector.tls import Trust, tls_context
 from exporters.sinks.kafka.cluster import Cluster
 
 _LOGINS: dict[str, type[SASLPlaintext | SASLScram256 | SASLScram512]] = {
@@ -14,23 +14,15 @@ _LOGINS: dict[str, type[SASLPlaintext | SASLScram256 | SASLScram512]] = {
 }
 
 
-def security_of(cluster: Cluster, tls: ssl.SSLContext | None) -> BaseSecurity:
+def security_of(cluster: Cluster) -> BaseSecurity:
+    """Raises `ConfigurationError` for files of TLS that cannot be used."""
+    tls = _tls_of(cluster.trust) if cluster.trust is not None else None
     if cluster.login is None:
         return BaseSecurity(ssl_context=tls, use_ssl=tls is not None)
     login, password = _LOGINS[cluster.login.mechanism], cluster.login.password()
     return login(cluster.login.username, password, ssl_context=tls, use_ssl=tls is not None)
 
 
-def tls_context(trust: Trust | None) -> ssl.SSLContext | None:
-    if trust is None:
-        return None
-    context = ssl.create_default_context()
-    load_files(context, trust)
-    return context
-
-
-def load_files(context: ssl.SSLContext, trust: Trust) -> None:
-    if trust.ca_file is not None:
-        context.load_verify_locations(trust.ca_file)
-    if trust.client_cert_file is not None:
-        context.load_cert_chain(trust.client_cert_file, trust.client_key_file)
+def _tls_of(trust: Trust) -> ssl.SSLContext:
+    context = tls_context(trust)
+    return ssl.create_default_context() if context is True else context

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from collector.http import HttpClient, HttpOptions
-from collector.tls import Trust
+from collector.tls import Trust, wrong_certificate
 from exporters.sinks.kafka.cluster import Cluster
 from exporters.sinks.kafka.sink import KafkaSink
 from tests.servers.certificates import Certificates, expired, make_certificates
@@ -21,7 +21,7 @@ from tests.unit.app.test_check_answers import PARTS, Finding
 HERE, ELSEWHERE = "127.0.0.1", "127.0.0.2"
 """The certificate is for the first of them."""
 CASES = {
-    "expired": (HERE, "the certificate has expired", "renew it on that server"),
+    "expired": (HERE, "the certificate has expired", "renew it on that server", "if it is ahead"),
     "stranger": (HERE, "the certificate is not one we trust", "give its authority in "),
     "other host": (ELSEWHERE, "the certificate is for another host", "check the address, and what is behind it"),
 }
@@ -85,3 +85,11 @@ async def test_a_kafka(certificates: Certificates, case: str, caplog: pytest.Log
         assert address in each
         assert "_ssl.c" not in each
     assert not any(record.exc_info for record in caplog.records)
+
+
+def test_a_clock_that_is_behind_is_no_matter_of_trust() -> None:
+    error = ssl.SSLCertVerificationError()
+    error.verify_code, error.verify_message = 9, "certificate is not yet valid"
+    assert wrong_certificate(error, "network.ca_file") == (
+        "the certificate is not valid yet (certificate is not yet valid): set the clock of this machine, if it is behind"
+    )
