@@ -187,11 +187,8 @@ class Service:
             return [f"it has stopped working: {self.store.lost}"]
         statuses = {name: poller.status for name, poller in self._parts.pollers.items()}
         untried = [name for name, status in statuses.items() if status.result is None and not status.standby]
-        away = (
-            [self._parts.housekeeper.trouble]
-            if self._parts.housekeeper.is_away and self._parts.housekeeper.trouble
-            else []
-        )
+        keeper = self._parts.housekeeper
+        away = [keeper.trouble] if keeper.is_away and keeper.trouble else []
         return [f"source {name} was not polled yet" for name in untried] + away + self.faults()
 
     async def status(self) -> Mapping[str, Any]:

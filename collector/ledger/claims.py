@@ -1,4 +1,4 @@
-"""Lanes: what one strand still owes one sink, in order."""
+"""The heads of lanes that are due, and the commit of what became of them at the sink."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -10,7 +10,6 @@ from typing import Any
 from sqlalchemy import Connection, FromClause, Select, Subquery, and_, bindparam, case, delete, select, update
 
 from collector.ledger import acknowledgements, doubts, lanes, packed, schema, tallies
-from collector.ledger import lanes as ledger_lanes
 from collector.ledger.lanes import Lane
 from collector.ledger.leases import Lease, fence
 from collector.ledger.shards import WHOLE, Shard
@@ -147,7 +146,7 @@ def settle(
     """
     fence(conn, lease)
     kinds, unclean_at, refused_before, has_parked = _sink(conn, sink_id)
-    heads = _Heads(ledger_lanes.locked(conn, sink_id, _strands(settlement)))
+    heads = _Heads(lanes.locked(conn, sink_id, _strands(settlement)))
     taken = heads.of(settlement)
     delivered, retried, refused, done = taken.delivered, taken.retried, taken.parked, taken.done
 
@@ -155,7 +154,7 @@ def settle(
     _park(conn, sink_id, [(heads.lane(one.item), one) for one in refused], now_ms)
     superseded = _supersede(conn, sink_id, delivered, now_ms) if has_parked else 0
     acknowledgements.note(conn, sink_id, [item.strand_id for item in delivered], now_ms)
-    ledger_lanes.advance(conn, sink_id, kinds, heads.lanes(done), now_ms)
+    lanes.advance(conn, sink_id, kinds, heads.lanes(done), now_ms)
     _postpone(conn, sink_id, retried)
     unfit = [one for one in refused if not one.item.fault]
     refused_before, in_a_row = _note_refusals(conn, sink_id, refused_before, len(delivered), unfit)
@@ -222,7 +221,7 @@ def _sink(conn: Connection, sink_id: int) -> tuple[frozenset[EventKind], int, in
     refused since it last took one, and whether any of its events is parked.
     """
     kinds, unclean_at, refused, has_parked = conn.execute(_SINK, {"of_id": sink_id}).one()
-    return ledger_lanes.read(kinds), -1 if unclean_at is None else unclean_at, refused, bool(has_parked)
+    return lanes.read(kinds), -1 if unclean_at is None else unclean_at, refused, bool(has_parked)
 
 
 _SINK = (

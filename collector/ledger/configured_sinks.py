@@ -31,7 +31,7 @@ def sync_sinks(
     numbers: dict[str, int] = {}
     for name, kinds in sorted(wanted.items()):
         if name not in known:
-            numbers[name] = _add(conn, name, kinds, now_ms)
+            numbers[name] = _add(conn, name, kinds)
             continue
         before = known[name]
         numbers[name] = before["id"]
@@ -62,7 +62,7 @@ def mark_unclean(conn: Connection, sink_id: int, now_ms: int) -> None:
     conn.execute(update(schema.sink).where(schema.sink.c.id == sink_id).values(unclean_at=now_ms))
 
 
-def _add(conn: Connection, name: str, kinds: frozenset[EventKind], now_ms: int) -> int:
+def _add(conn: Connection, name: str, kinds: frozenset[EventKind]) -> int:
     row = {"name": name, "filter": lanes.written(kinds), "since_event": backfill.next_event(conn)}
     sink_id: int = conn.execute(insert(schema.sink).returning(schema.sink.c.id), row).scalar_one()
     starts = backfill.starts_of_open_runs(conn)

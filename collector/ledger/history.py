@@ -279,7 +279,7 @@ def _deliveries(
 ) -> Iterable[Delivery]:
     for sink in sinks:
         delivery = _delivery(event, events, sink, at_sinks)
-        if not sink.is_retired or delivery.standing in {Standing.WAITING, Standing.RETRIED, Standing.PARKED}:
+        if not sink.is_retired or delivery.standing in _LACKING:
             yield delivery
 
 

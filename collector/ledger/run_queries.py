@@ -112,11 +112,8 @@ def runs_before(
     """As `runs`, of the `searched` runs before the one with this number (None: the latest), and the number before which to go
     on; None where there are no more.
     """
-    return (
-        _latest(conn, before, limit, searched, wanted)
-        if not wanted.is_timed
-        else _started(conn, before, limit, searched, wanted)
-    )
+    found = _started if wanted.is_timed else _latest
+    return found(conn, before, limit, searched, wanted)
 
 
 def _latest(

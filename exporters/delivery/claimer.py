@@ -1,9 +1,11 @@
 """Claims the heads of a sink's lanes ahead of sending, so that sending never waits for the ledger."""
 
+from collections.abc import Callable
+
 from collector.clock import until_tick
 from collector.ledger import claims
 from collector.ledger.held_lease import HeldLease
-from exporters.delivery.context import Notify, SinkContext
+from exporters.delivery.context import SinkContext
 from exporters.delivery.health import Health
 from exporters.delivery.in_flight import InFlight
 from exporters.delivery.wakeup import Wakeup
@@ -21,16 +23,16 @@ _MEANWHILE_MS = 5_000
 
 class Claimer:
     def __init__(
-        self, context: SinkContext, in_flight: InFlight, health: Health, held_lease: HeldLease, claimed: Notify
+        self,
+        context: SinkContext,
+        in_flight: InFlight,
+        health: Health,
+        held_lease: HeldLease,
+        claimed: Callable[[], None],
     ) -> None:
         """`claimed` is called when there are new events to send."""
-        self._context, self._in_flight, self._health, self._held_lease, self._claimed = (
-            context,
-            in_flight,
-            health,
-            held_lease,
-            claimed,
-        )
+        self._context, self._in_flight, self._health, self._held_lease = context, in_flight, health, held_lease
+        self._claimed = claimed
         self.wakeup = Wakeup(context.clock)
         self._ahead = max(AHEAD, context.sink.capacity)
         self._hinted = True

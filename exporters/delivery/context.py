@@ -1,6 +1,5 @@
 """What all loops of one sink share."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from collector.clock import Clock
@@ -46,6 +45,3 @@ class SinkContext:
     def attempt_seconds(self) -> float:
         """No single attempt takes longer."""
         return self.sink.longest_attempt.total_seconds()
-
-
-Notify = Callable[[], None]

@@ -172,7 +172,7 @@ class Delivery:
         sink are left out. Raises `LeaseLost` as above.
         """
         session = self._present_session()
-        parked, size, after = 0, 0, 0
+        events, size, after = 0, 0, 0
         while size < room and (
             strands := await self._context.store.read_shown(
                 overflow.oldest, self._context.sink_id, after, overflow.STEP, self._context.shard
@@ -183,9 +183,9 @@ class Delivery:
                 now_ms, rechecks = self._context.time.now_ms(), self._context.sink.rechecks
                 of_these = session.lease, self._context.sink_id, free, room - size, cause, now_ms
                 done = await self._context.store.write(overflow.park, *of_these, rechecks=rechecks)
-            parked, size = parked + done.events, size + done.room
-        if parked:
-            _log.error("sink.overflowed", extra=fields(sink=self._context.name, parked=parked, bytes=size, cause=cause))
+            events, size = events + done.events, size + done.room
+        if events:
+            _log.error("sink.overflowed", extra=fields(sink=self._context.name, parked=events, bytes=size, cause=cause))
 
     def _present_session(self) -> Session:
         if self._session is None:

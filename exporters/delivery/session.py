@@ -71,9 +71,6 @@ class Session:
         self._stop_at = at
         self._stopping.set()
 
-    def hint(self) -> None:
-        self._claimer.hint()
-
     @asynccontextmanager
     async def reserved(self, strands: Iterable[int], most: int | None = None) -> AsyncIterator[list[int]]:
         """Those of these strands, up to `most`, that have no event at the sink: meanwhile none of their events is sent, so that
@@ -87,13 +84,13 @@ class Session:
         finally:
             for strand in free:
                 self.in_flight.release(strand)
-            self.hint()
+            self._claimer.hint()
             self._calm.set()
 
     async def run(self) -> bool:
         """Until `stop`; True when nothing is in flight then: the lease may be given back. Raises `LeaseLost` in a group."""
         self._health.changed = self._wake_all
-        unsubscribe = self._context.store.on_commit(self.hint, Change.EVENTS)
+        unsubscribe = self._context.store.on_commit(self._claimer.hint, Change.EVENTS)
         try:
             async with self._group:
                 sender = self._keep("send", self._sender.step)

@@ -150,8 +150,6 @@ class KafkaSink:
     async def _send_new(self, events: Sequence[Outgoing], attempt: _Attempt, until: float) -> None:
         """Hand over events that are not in flight, or add their outcomes to the known ones."""
         connection = self._connection
-        if attempt.trouble is None and connection is None:
-            attempt.trouble = _CLOSED
         if attempt.trouble is not None or connection is None:
             attempt.known += [(event, _retry(attempt.trouble or _CLOSED)) for event in events]
             return
