@@ -4,20 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 from uuid import UUID
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
-T = TypeVar("T", bound="DataclassInstance")
-
-
-def altered(one: T, **values: Any) -> T:
-    """As `dataclasses.replace`, but the same object where it has these values already, which costs a fifth."""
-    if all(getattr(one, name) == value for name, value in values.items()):
-        return one
-    return replace(one, **values)
 
 
 class RunState(StrEnum):
@@ -138,7 +126,7 @@ class StageState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A part of a run. `outputs` names what this stage wrote, where that is known."""
+    """A part of a run."""
 
     key: str
     kind: str

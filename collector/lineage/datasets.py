@@ -8,10 +8,11 @@ from typing import Any
 import orjson
 
 from collector import names
+from collector.alteration import altered
 from collector.lineage.custom_facets import said
 from collector.lineage.facets import BIGGEST, Facet, bytes_cache, facet, prose, storable, written
 from collector.lineage.standard_facets import LIFECYCLE_CHANGES
-from collector.model import ColumnEdge, Dataset, Field, altered
+from collector.model import ColumnEdge, Dataset, Field
 from collector.redaction import redacted
 
 _KEPT_DATASETS = 4 * 1024 * 1024

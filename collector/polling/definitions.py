@@ -7,8 +7,9 @@ a run that failed names what its job defines, and not what it got done.
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from collector.alteration import altered
 from collector.lifecycle import Step, named
-from collector.model import Dataset, Definition, EventKind, Run, altered
+from collector.model import Dataset, Definition, EventKind, Run
 
 Datasets = tuple[Dataset, ...] | None
 NOTHING = Definition()

@@ -3,6 +3,7 @@
 Keys, handles and ids stay, for the platform is asked by them; what things are called by is made in `collector.names`.
 """
 
+from collector.alteration import altered
 from collector.model import (
     ColumnEdge,
     Dataset,
@@ -14,7 +15,6 @@ from collector.model import (
     Poll,
     Skip,
     Stage,
-    altered,
 )
 from collector.redaction import redacted, redacted_sql
 
