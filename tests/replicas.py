@@ -143,7 +143,7 @@ class Process:
         self.leases = Leases(self.store, self.clock, name, self._held)
         names = {f"source:{each}" for each in among.sources} | {f"sink:{each}" for each in among.sinks}
         self.me = Replica(name, "1", "test", frozenset(names), shards=dict.fromkeys(among.sinks, among.shards))
-        heartbeat = Heartbeat(self.me, self.store, self.clock, self.leases.set_live_replicas)
+        heartbeat = Heartbeat(self.me, self.store, self.clock, self.leases.share.set_live_replicas)
         self.pollers = {each: self._poller(each) for each in among.sources}
         self.deliveries = {each: self._delivery(each) for each in among.sinks}
         loops = [heartbeat.run(), *(each.run() for each in self.pollers.values())]

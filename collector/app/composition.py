@@ -88,7 +88,7 @@ class Parts:
         self.activity = ActivityRecord(store, clock)
         self._observers = Observers([self.metrics, self.activity, *beside])
         self.leases = Leases(store, clock, me.id, self._observers.lease)
-        self.heartbeat = Heartbeat(me, store, clock, self.leases.set_live_replicas)
+        self.heartbeat = Heartbeat(me, store, clock, self.leases.share.set_live_replicas)
         if store.set_aside is not None:
             self.metrics.ledger_reset()
             log.critical("ledger.set_aside", extra=fields(file=str(store.set_aside)))

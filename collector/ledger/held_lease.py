@@ -8,7 +8,7 @@ all work under it ends.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -17,10 +17,10 @@ from sqlalchemy import Connection
 from collector.clock import Clock, until_set, until_tick
 from collector.deadline import apart, before
 from collector.errors import LeaseGivenBack, LeaseLapsed, LeaseLost, LedgerCorrupt, LedgerError
-from collector.ledger import leases, replicas, shards
+from collector.ledger import leases, replicas
+from collector.ledger.fair_share import FairShare
 from collector.ledger.leases import Lease
 from collector.ledger.port import Change, Ledger
-from collector.ledger.replicas import Replica
 from collector.ledger.standby import HeldElsewhere
 from collector.logs import fields
 from collector.reports import LeaseReport
@@ -168,23 +168,11 @@ class Leases:
     def __init__(self, store: Ledger, clock: Clock, holder: str, report: Callable[[LeaseReport], None]) -> None:
         self.store, self.clock, self.holder, self._report = store, clock, holder, report
         self._held: dict[str, HeldLease] = {}
-        self._live: Sequence[Replica] = ()
+        self.share = FairShare(holder)
         self._elsewhere = HeldElsewhere(store, clock, holder)
         self._free_since: dict[str, float] = {}
         self._seconds_left: dict[str, float] = {}
         """Of leases that other processes held when this one looked last."""
-        self._unwanted: set[str] = set()
-        self._shards: dict[str, int] = {}
-
-    def divide(self, sink: str, count: int) -> None:
-        """The sink has so many shards: their leases are spread, and apart from the others."""
-        self._shards[sink] = count
-
-    def set_live_replicas(self, live: Sequence[Replica]) -> None:
-        """Which replicas live now: the leases of sources and sinks spread over them."""
-        if {each.id for each in live} != {each.id for each in self._live}:
-            self._unwanted.clear()
-        self._live = live
 
     def enter(self, held: HeldLease) -> None:
         self._held[held.lease.name] = held
@@ -208,27 +196,7 @@ class Leases:
 
     def surplus(self) -> set[str]:
         """Leases to give back at a quiet moment; not those that no other replica took when they were free."""
-        found = set[str]()
-        for pool in {shards.pool(name) for name in self._held}:
-            spread, others = self._spread(pool), self._spread(pool, without=self.holder)
-            found |= replicas.surplus(self._spread_here(pool) - self._unwanted, spread, others)
-        return found
-
-    def _spread(self, pool: str, without: str | None = None) -> list[set[str]]:
-        """The leases of a pool that each of the live replicas could hold."""
-        return [
-            {name for lease in each.leases for name in self._parts(lease) if shards.pool(name) == pool}
-            for each in self._live
-            if each.id != without
-        ]
-
-    def _parts(self, lease: str) -> list[str]:
-        sink = lease.removeprefix("sink:")
-        return [lease] if sink not in self._shards or sink == lease else shards.lease_names(sink, self._shards[sink])
-
-    def _spread_here(self, pool: str) -> set[str]:
-        spread = self._spread(pool)
-        return {name for name in self._held if any(name in leases for leases in spread)}
+        return self.share.surplus(self._held)
 
     async def _is_held_elsewhere(self, name: str) -> bool:
         """By a read, which costs a standby less than to ask for the lease."""
@@ -239,23 +207,17 @@ class Leases:
 
     async def _is_for_others(self, name: str) -> bool:
         """Whether to leave it to other replicas, as this one has its share already."""
-        if self._may_take(name, 0):
+        if self.share.may_take(name, self._held, 0):
             self._free_since.pop(name, None)
             return False
-        self.set_live_replicas(await self.store.read_shown(replicas.live))
+        self.share.set_live_replicas(await self.store.read_shown(replicas.live))
         now = self.clock.monotonic()
-        if not self._may_take(name, now - self._free_since.setdefault(name, now)):
+        if not self.share.may_take(name, self._held, now - self._free_since.setdefault(name, now)):
             return True
         self._free_since.pop(name)
-        if not self._may_take(name, 0):
-            self._unwanted.add(name)
+        if not self.share.may_take(name, self._held, 0):
+            self.share.keep(name)
         return False
-
-    def _may_take(self, name: str, free_for: float) -> bool:
-        pool = shards.pool(name)
-        spread = self._spread(pool)
-        is_spread = any(name in leases for leases in spread)
-        return not is_spread or replicas.may_take(self._spread_here(pool), spread, free_for)
 
     async def take(self, name: str, longest: float, taking: Taking = leases.take) -> HeldLease | None:
         """None while another process holds it, or may have it first. `longest` are the seconds of one request under it."""

@@ -1,12 +1,12 @@
 """The processes that share a ledger, each with what it has in its configuration.
 
 Each writes a heartbeat every `BEAT_EVERY` seconds. A source or sink is retired only when no live replica has it, so that
-an upgrade under way, or two configurations by mistake, take nothing away from each other. Leases spread over the live
-replicas: who has more than its share gives back, who has less takes.
+an upgrade under way, or two configurations by mistake, take nothing away from each other. `fair_share` says how leases spread
+over them.
 """
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -23,8 +23,6 @@ BEAT_EVERY = 10.0
 LIVES_FOR_MS = 35_000
 """After three missed heartbeats a replica counts as gone."""
 _FORGOTTEN_AFTER_MS = 3_600_000
-UNWANTED_AFTER = 15.0
-"""Seconds after which a free lease is also taken by a replica that has its share: no other replica took it."""
 COMMAND = "command of "
 """The id of a command that does by itself what it was asked for begins so, as no service runs."""
 
@@ -159,25 +157,3 @@ def _names(kind: str, replicas: Iterable[Replica]) -> frozenset[str]:
 
 def _of_kind(kind: str, leases: Collection[str]) -> frozenset[str]:
     return frozenset(name.removeprefix(f"{kind}:") for name in leases if name.startswith(f"{kind}:"))
-
-
-def share(replicas: Sequence[Collection[str]]) -> int:
-    """How many leases one replica holds at most, where each of the live `replicas` could hold the leases it names."""
-    wanted = {name for leases in replicas for name in leases}
-    return -(-len(wanted) // max(1, len(replicas)))
-
-
-def may_take(held: Collection[str], replicas: Sequence[Collection[str]], free_for: float) -> bool:
-    """Whether to take one more lease, which has been free for so many seconds. Before the replicas are known, any replica may."""
-    return not replicas or len(held) < share(replicas) or free_for >= UNWANTED_AFTER
-
-
-def surplus(held: Collection[str], replicas: Sequence[Collection[str]], others: Sequence[Collection[str]]) -> set[str]:
-    """Which of the leases that are held here to give back. `others` of the live `replicas` are not this one: what none of
-    them could hold is kept.
-    """
-    if not others:
-        return set()
-    too_many = len(held) - share(replicas)
-    elsewhere = sorted(name for name in held if any(name in leases for leases in others))
-    return set(elsewhere[-too_many:]) if too_many > 0 else set()

@@ -130,7 +130,7 @@ class SinkDelivery:
 
     async def _deliver(self, count: int) -> None:
         """To all shards, until it is divided otherwise, or stopped."""
-        self._leases.divide(self._name, count)
+        self._leases.share.divide(self._name, count)
         self._on_shards(count)
         self._deliveries = [self._delivery(Shard(number, count)) for number in range(count)]
         try:

@@ -92,6 +92,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "collector/ledger/job_queries.py": (f"{LEDGER}/test_queries.py", f"{LEDGER}/test_runs.py"),
     "collector/ledger/run_queries.py": (f"{LEDGER}/test_queries.py", f"{UNIT}/app/test_run_listing.py"),
     "collector/ledger/acknowledgements.py": (f"{LEDGER}/test_history.py", f"{LEDGER}/test_retention.py"),
+    "collector/ledger/fair_share.py": (f"{LEDGER}/test_fair_share.py", f"{LEDGER}/test_held_lease.py"),
     "collector/ledger/held_lease.py": (f"{LEDGER}/test_held_lease.py", f"{UNIT}/test_tenures.py"),
     "collector/ledger/history.py": (f"{LEDGER}/test_history.py", f"{UNIT}/app/test_explain.py"),
     "collector/ledger/run_rows.py": (f"{LEDGER}/test_runs.py", f"{LEDGER}/test_stored.py", *_LEDGER),

@@ -126,7 +126,7 @@ class Process:
             self.tasks.append(self._of.clock.start(delivery.run()))
 
     def _beaten(self, live: Sequence[Replica]) -> None:
-        self.leases.set_live_replicas(live)
+        self.leases.share.set_live_replicas(live)
         self._of.beaten(live)
 
     def _divided(self, sink: str, count: int) -> None:

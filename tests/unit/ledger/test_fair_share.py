@@ -6,7 +6,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.ledger.replicas import UNWANTED_AFTER, may_take, share, surplus
+from collector.ledger.fair_share import UNWANTED_AFTER, may_take, share, surplus
 
 replicas_and_leases = st.integers(1, 6), st.integers(0, 20), st.integers(0, 2**32)
 
