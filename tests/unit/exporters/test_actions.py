@@ -112,6 +112,26 @@ def logged(caplog: pytest.LogCaptureFixture, event: str) -> list[dict[str, Any]]
     return [{**each["fields"], "levelno": each["levelno"]} for each in found]
 
 
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("application/x-www-form-urlencoded; charset=odd", b"token=x"),
+        ("application/x-www-form-urlencoded", b"token=\xff%ff%00&&=&token"),
+        ("multipart/form-data", b"x"),
+        ("multipart/form-data; boundary=b", b"--b\r\nodd"),
+        ("multipart/form-data; boundary=b", b"--b\r\nContent-Disposition: form-data\r\n\r\nx\r\n--b--\r\n"),
+        ("application/json", b"{}"),
+    ],
+)
+async def test_what_is_no_form_is_refused(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str, body: bytes
+) -> None:
+    headers = {"Content-Type": kind}
+    async with acting(tmp_path, Desk()) as client, client.post("/trigger", data=body, headers=headers) as answer:
+        assert answer.status == 403
+    assert [record.message for record in caplog.records] == ["action.refused"]
+
+
 async def test_parked_events_are_sent_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     desk = Desk(Given(RequestState.DONE, {"queued": 2, "superseded": 1}))
     async with acting(tmp_path, desk) as client:
