@@ -199,9 +199,7 @@ class Metrics:
         self._lost = gauge(
             "lineage_ledger_lost", "1 while the ledger's file is not where it was opened, so that nothing is committed."
         )
-        self._unwritten = counter(
-            "lineage_ledger_write_failures", "Failed writes to the ledger's file, by cause.", ["cause"]
-        )
+        self._unwritten = counter("lineage_ledger_write_failures", "Failed writes to the ledger, by cause.", ["cause"])
         gauge(
             "lineage_ledger_disk_free_bytes", "Bytes that this process may still use on the ledger's file system."
         ).set_function(disk_free)
