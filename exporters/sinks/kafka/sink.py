@@ -98,8 +98,10 @@ class KafkaSink:
         opened = await _open(self._cluster, ClientLog(self._log.sink), BATCH_BYTES)
         if isinstance(opened, Problem):
             return [Finding(subject, ok=False, detail=opened.cause, remedy=opened.remedy)]
-        partitions = await opened.partitions()
-        await opened.stop(self._cluster.request_seconds)
+        try:
+            partitions = await opened.partitions()
+        finally:
+            await opened.stop(self._cluster.request_seconds)
         if isinstance(partitions, Problem):
             return [Finding(subject, ok=False, detail=partitions.cause, remedy=partitions.remedy)]
         limit = f"events up to {opened.limit} bytes" if opened.limit else "this user may not read its size limit"

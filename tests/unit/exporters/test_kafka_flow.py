@@ -325,6 +325,20 @@ async def test_a_connect_under_way_is_ended_by_closing(
         assert isinstance((await caller)[1, 1], Retry)
 
 
+async def test_a_check_that_is_cut_off_closes_its_connection(
+    sink: KafkaSink, opened: list[Producer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def silent(_: Producer) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Producer, "partitions", silent)
+    checking = asyncio.create_task(sink.check())
+    await begins(opened)
+    checking.cancel()
+    await asyncio.wait([checking])
+    assert opened[0].ended == "stopped"
+
+
 async def test_closing_with_nothing_in_flight_stops_the_producer(sink: KafkaSink, opened: list[Producer]) -> None:
     producer = await first_producer(sink, opened)
     await sink.close(0.1)
