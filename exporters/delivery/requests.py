@@ -77,12 +77,13 @@ class SinkRequests:
                     await self._store.write(requests.finish, lease, request.id, state, body, now_ms)
                     log.info("request.done", extra=fields(kind=request.kind.value, target=request.target, **answer))
             more = await self._backfills.step(lease)
-        except LedgerError as error:
+        except Exception as error:  # the boundary of this task: one sink must not end the others
             # what was claimed is taken over again, here or by the next holder of the lease
             self._taken_over = None
-            if str(error) != self._failure:
-                log.warning("request.failed", extra=fields(sink=self._sink_id, cause=str(error), then="tries again"))
-            self._failure = str(error)
+            if (cause := redacted(str(error))) != self._failure:
+                details = fields(sink=self._delivery.status().sink, cause=cause, then="tries again")
+                log.warning("request.failed", exc_info=not isinstance(error, LedgerError), extra=details)
+            self._failure = cause
             await self._clock.sleep(LOOK)
             return True
         self._failure = None

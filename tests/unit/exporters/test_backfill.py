@@ -172,6 +172,24 @@ async def test_a_request_that_cannot_be_read_fails_alone(
     assert len(await served.simulation.store.read(parked.listing, 10)) == 1, "nothing is dropped instead"
 
 
+async def test_a_fault_in_a_backfill_ends_nothing_else(
+    served: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def faulty(*_: object) -> None:
+        raise ZeroDivisionError("a bug")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(resend, "next_strands", faulty)
+        number = await served.ask(RequestKind.BACKFILL, EVERYTHING)
+        await served.simulation.advance(5)
+        assert (await served.answer(number)).state is RequestState.CLAIMED
+    [failed] = [record for record in caplog.records if record.getMessage() == "request.failed"]
+    assert failed.exc_info
+    assert failed.fields["sink"] == "sink"  # type: ignore[attr-defined]
+    await served.simulation.advance(5)
+    assert (await served.answer(number)).state is RequestState.DONE
+
+
 async def test_a_sink_that_is_down_holds_a_backfill_and_no_other_request(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
