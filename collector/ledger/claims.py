@@ -145,7 +145,7 @@ def settle(
     What is no longer the head of its lane is left alone, so that a settle whose answer was lost can be repeated.
     """
     fence(conn, lease)
-    kinds, unclean_at, refused_before, has_parked = _sink(conn, sink_id)
+    kinds, refused_before, has_parked = _sink(conn, sink_id)
     heads = _Heads(lanes.locked(conn, sink_id, _strands(settlement)))
     taken = heads.of(settlement)
     delivered, retried, refused, done = taken.delivered, taken.retried, taken.parked, taken.done
@@ -160,7 +160,7 @@ def settle(
     refused_before, in_a_row = _note_refusals(conn, sink_id, refused_before, len(delivered), unfit)
     doubted = 0
     if recheck_at_ms is not None:
-        before_kill = [item for item in done if heads.lane(item).since <= unclean_at]
+        before_kill = [item for item in done if lease.was_unclean(heads.lane(item).since)]
         doubts.note(conn, sink_id, _in_doubt(before_kill, retried), now_ms)
         doubted = doubts.schedule(conn, sink_id, _ended(delivered), recheck_at_ms)
     # last, as all shards of the sink and all polls write these rows, so that none waits longer than for a commit
@@ -216,18 +216,15 @@ def _strands(settlement: Settlement) -> list[int]:
     return [item.strand_id for item in (*settlement.delivered, *retried, *parked)]
 
 
-def _sink(conn: Connection, sink_id: int) -> tuple[frozenset[EventKind], int, int, bool]:
-    """What it wants, when its lease was last taken over from a killed holder (-1 for never), how many events it has
-    refused since it last took one, and whether any of its events is parked.
-    """
-    kinds, unclean_at, refused, has_parked = conn.execute(_SINK, {"of_id": sink_id}).one()
-    return lanes.read(kinds), -1 if unclean_at is None else unclean_at, refused, bool(has_parked)
+def _sink(conn: Connection, sink_id: int) -> tuple[frozenset[EventKind], int, bool]:
+    """What it wants, how many events it has refused since it last took one, and whether any of its events is parked."""
+    kinds, refused, has_parked = conn.execute(_SINK, {"of_id": sink_id}).one()
+    return lanes.read(kinds), refused, bool(has_parked)
 
 
 _SINK = (
     select(
         schema.sink.c["filter"],
-        schema.sink.c.unclean_at,
         schema.sink.c.refused,
         select(schema.parked.c.seq).where(schema.parked.c.sink_id == bindparam("of_id")).exists(),
     )

@@ -2,10 +2,13 @@
 
 import logging
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 from sqlalchemy import Connection, func, insert, select, update
 
-from collector.ledger import backfill, doubts, lanes, schema, tallies
+from collector.ledger import backfill, doubts, lanes, leases, schema, shards, tallies
+from collector.ledger.leases import Lease
+from collector.ledger.shards import Shard
 from collector.logs import fields
 from collector.model import EventKind
 
@@ -52,10 +55,34 @@ def wanted(conn: Connection) -> dict[str, frozenset[EventKind]]:
     return {name: lanes.read(kinds) for name, kinds in conn.execute(select(table.c.name, table.c.filter))}
 
 
-def mark_unclean(conn: Connection, sink_id: int, now_ms: int) -> None:
-    """The sink's lease was taken over from a holder that had not given it back (`Lease.clean` is False).
+def take_lease(
+    conn: Connection,
+    lease_name: str,
+    holder: str,
+    ttl_ms: int,
+    *,
+    sink_id: int,
+    shard: Shard,
+    now_ms: int,
+    rechecks: bool,
+) -> Lease | None:
+    """As `leases.take`, of a shard of a sink. Raises `ShardsChanged` where the sink is divided otherwise. With `rechecks`, what a
+    killed holder may have sent is in doubt: all in one commit, so that no kill comes between taking over and noting that.
+    """
+    lease = leases.take(conn, lease_name, holder, ttl_ms)
+    if lease is None:
+        return None
+    shards.require(conn, sink_id, shard)
+    if not rechecks:
+        return lease
+    if not lease.clean:
+        _mark_unclean(conn, sink_id, now_ms)
+    # for as long as it is held: who takes over another shard then moves the mark, which says nothing of this one
+    return replace(lease, unclean_at=conn.scalar(select(schema.sink.c.unclean_at).where(schema.sink.c.id == sink_id)))
 
-    What is owed from then on is distinguished from what was owed before by its commit time, so where a clock was set back
+
+def _mark_unclean(conn: Connection, sink_id: int, now_ms: int) -> None:
+    """What is owed from now on is distinguished from what was owed before by its commit time, so where a clock was set back
     meanwhile, and the commit lies ahead of now, the doubt is noted at once.
     """
     doubts.note_from_ahead(conn, sink_id, now_ms)

@@ -25,12 +25,19 @@ BARRED = 253_402_300_799_000
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """`clean` is False when the former holder had not given it back: what it sent last is in doubt."""
+    """`clean` is False when the former holder had not given it back: what it sent last is in doubt. Of a sink, so is what a killed
+    holder before it may have sent: what was owed, by commit time, at `unclean_at`.
+    """
 
     name: str
     holder: str
     token: int
     clean: bool
+    unclean_at: int | None = None
+
+    def was_unclean(self, owed_at_ms: int) -> bool:
+        """Whether what was owed then may have been sent by a holder that was killed."""
+        return self.unclean_at is not None and owed_at_ms <= self.unclean_at
 
 
 def take(conn: Connection, name: str, holder: str, ttl_ms: int) -> Lease | None:

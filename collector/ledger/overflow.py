@@ -52,7 +52,7 @@ def park(
     """
     fence(conn, lease)
     table = schema.sink
-    kinds, unclean_at = conn.execute(select(table.c.filter, table.c.unclean_at).where(table.c.id == sink_id)).one()
+    kinds = conn.scalars(select(table.c.filter).where(table.c.id == sink_id)).one()
     lanes = ledger_lanes.locked(conn, sink_id, strands)
     events = _events(conn, sink_id, list(lanes), sorted(ledger_lanes.read(kinds)))
     chosen = _oldest(sorted(lanes.values(), key=attrgetter("strand_id")), events, room)
@@ -67,8 +67,8 @@ def park(
     gone = [lane.strand_id for lane in chosen]
     conn.execute(delete(schema.lane).where(schema.lane.c.sink_id == sink_id, schema.lane.c.strand_id.in_(gone)))
     tallies.add(conn, sink_id, tallies.less(parked), parked, tallies.less(size))
-    if rechecks and unclean_at is not None:
-        heads = {events[lane.strand_id][0].run_id for lane in chosen if lane.since <= unclean_at}
+    if rechecks:
+        heads = {events[lane.strand_id][0].run_id for lane in chosen if lease.was_unclean(lane.since)}
         doubts.note(conn, sink_id, heads, now_ms)
     return Overflow(parked.total(), size.total())
 

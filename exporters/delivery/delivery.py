@@ -13,11 +13,9 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 
-from sqlalchemy import Connection
-
 from collector.clock import Clock
 from collector.errors import LeaseLost, ShardsChanged
-from collector.ledger import configured_sinks, leases, overflow, parked, shards
+from collector.ledger import configured_sinks, overflow, parked
 from collector.ledger.held_lease import HeldLease, Leases
 from collector.ledger.leases import Lease
 from collector.ledger.parked import Named, RetryAnswer
@@ -194,9 +192,16 @@ class Delivery:
 
     async def _round(self) -> None:
         """Take the lease and work under it until stopped, or wait a little if another process has it."""
-        taking = partial(self._taken, now_ms=self._context.time.now_ms())
+        context = self._context
+        taking = partial(
+            configured_sinks.take_lease,
+            sink_id=context.sink_id,
+            shard=context.shard,
+            now_ms=context.time.now_ms(),
+            rechecks=context.sink.rechecks,
+        )
         try:
-            held = await self._leases.take(self._lease_name, self._context.attempt_seconds, taking)
+            held = await self._leases.take(self._lease_name, context.attempt_seconds, taking)
         except ShardsChanged:  # which ends this delivery soon
             held = None
         if held is not None:
@@ -218,15 +223,6 @@ class Delivery:
     @property
     def shard(self) -> Shard:
         return self._context.shard
-
-    def _taken(self, conn: Connection, name: str, holder: str, ttl_ms: int, *, now_ms: int) -> Lease | None:
-        """In one commit, so that no kill comes between taking over and noting that runs are in doubt."""
-        lease = leases.take(conn, name, holder, ttl_ms)
-        if lease is not None:
-            shards.require(conn, self._context.sink_id, self.shard)
-        if lease is not None and not lease.clean and self._context.sink.rechecks:
-            configured_sinks.mark_unclean(conn, self._context.sink_id, now_ms)
-        return lease
 
     async def _serve(self, held_lease: HeldLease) -> None:
         self._health.forget_probe()

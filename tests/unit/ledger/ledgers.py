@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid5
 
-from sqlalchemy import Connection, Engine, func, insert, select
+from sqlalchemy import Connection, Engine, func, insert, select, update
 
 from collector.clock import to_ms
 from collector.ledger import claims, configured_sinks, configured_sources, leases, runs, schema
@@ -20,6 +20,7 @@ from collector.ledger.leases import Lease
 from collector.ledger.postgres import preparation
 from collector.ledger.postgres.database import Database
 from collector.ledger.runs import NewEvent, PollCommit, RunChange
+from collector.ledger.shards import WHOLE, Shard
 from collector.ledger.sqlite import file
 from collector.ledger.sqlite.store import Store
 from collector.model import EventKind, Job, Outgoing, Parent, Run, RunState, Skip
@@ -104,6 +105,32 @@ class Ledger:
     def _take(self, name: str) -> Lease:
         lease = leases.take(self.conn, name, "test", 60_000)
         assert lease is not None
+        return lease
+
+    def take(self, sink: str, shard: Shard, holder: str, *, clock_ms: int = 0) -> Lease | None:
+        """As a delivery takes it, with this much on its clock beyond ours."""
+        of_sink, now_ms = self.sinks[sink], self.now + clock_ms
+        with self.conn.begin_nested():
+            return configured_sinks.take_lease(
+                self.conn,
+                shard.lease_name(sink),
+                holder,
+                60_000,
+                sink_id=of_sink,
+                shard=shard,
+                now_ms=now_ms,
+                rechecks=True,
+            )
+
+    def take_over(self, sink: str = "a", shard: Shard = WHOLE, *, clock_ms: int = 0) -> Lease:
+        """The holder of a sink's lease was killed, and another one takes it over."""
+        name = shard.lease_name(sink)
+        self.conn.execute(update(schema.lease).where(schema.lease.c.name == name).values(expires_at=1))
+        lease = self.take(sink, shard, "another", clock_ms=clock_ms)
+        assert lease is not None
+        assert not lease.clean
+        if shard == WHOLE:
+            self.held[sink] = lease
         return lease
 
     def happen(self, key: str, *kinds: EventKind, **more: Any) -> None:

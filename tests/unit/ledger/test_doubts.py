@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from collector.errors import LeaseLost
-from collector.ledger import configured_sinks, doubts, retention, runs
+from collector.ledger import doubts, retention, runs
 from collector.ledger.claims import Refused, Settlement
 from collector.ledger.runs import RunChange
 from collector.model import RunState
@@ -77,7 +77,7 @@ def test_after_a_kill_the_runs_that_had_a_lane_are_in_doubt(ledger: Ledger) -> N
     ledger.drain()
     ledger.happen("before", START)
     ledger.now += SECOND
-    configured_sinks.mark_unclean(ledger.conn, ledger.sinks["a"], ledger.now)
+    ledger.take_over()
     ledger.now += SECOND
     ledger.happen("before", RUNNING, COMPLETE)
     ledger.happen("after", START, COMPLETE)
@@ -88,7 +88,7 @@ def test_after_a_kill_the_runs_that_had_a_lane_are_in_doubt(ledger: Ledger) -> N
 
 def test_what_was_committed_in_the_very_moment_of_the_take_over_is_in_doubt(ledger: Ledger) -> None:
     ledger.happen("then", START, COMPLETE)
-    configured_sinks.mark_unclean(ledger.conn, ledger.sinks["a"], ledger.now)
+    ledger.take_over()
     ledger.now += SECOND
     while items := ledger.claim():
         ledger.deliver(*items, recheck_at=CHECK)
@@ -99,7 +99,7 @@ def test_after_a_kill_a_clock_that_was_set_back_hides_no_doubt(ledger: Ledger) -
     """What is owed was committed later than it is now."""
     ledger.happen("before", START)
     ledger.now -= HOUR
-    configured_sinks.mark_unclean(ledger.conn, ledger.sinks["a"], ledger.now)
+    ledger.take_over()
     ledger.now += 2 * HOUR
     ledger.happen("before", COMPLETE)
     ledger.happen("after", START, COMPLETE)

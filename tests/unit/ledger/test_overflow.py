@@ -2,7 +2,7 @@
 
 from sqlalchemy import select
 
-from collector.ledger import configured_sinks, overflow, parked, schema, tallies
+from collector.ledger import overflow, parked, schema, tallies
 from collector.ledger.overflow import Overflow
 from tests.unit.ledger.ledgers import ALL, COMPLETE, ENDS, RUNNING, SECOND, START, Ledger, child_of
 
@@ -96,7 +96,7 @@ def test_a_parked_event_on_its_way_again_is_not_parked_for_room(ledger: Ledger) 
 
 def test_what_a_killed_process_may_have_sent_is_in_doubt(ledger: Ledger) -> None:
     ledger.happen("x", START)
-    configured_sinks.mark_unclean(ledger.conn, ledger.sinks["a"], ledger.now)
+    ledger.take_over()
     park(ledger, 1000, rechecks=True)
     assert ledger.rows("doubt") == 1
 
@@ -104,7 +104,7 @@ def test_what_a_killed_process_may_have_sent_is_in_doubt(ledger: Ledger) -> None
 def test_of_a_family_the_run_at_the_head_is_in_doubt(ledger: Ledger) -> None:
     ledger.happen("p", START)
     ledger.happen("c", START, COMPLETE, parent=child_of("p"))
-    configured_sinks.mark_unclean(ledger.conn, ledger.sinks["a"], ledger.now)
+    ledger.take_over()
     park(ledger, 1000, rechecks=True)
     doubted = ledger.conn.scalars(select(schema.doubt.c.run_id)).all()
     parent = ledger.conn.scalar(select(schema.run.c.id).where(schema.run.c.key == "p"))

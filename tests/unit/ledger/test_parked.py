@@ -7,7 +7,7 @@ from sqlalchemy import delete, select
 from sqlalchemy import event as sa_event
 
 from collector.errors import LeaseLost
-from collector.ledger import configured_sinks, doubts, parked, queries, schema, tallies
+from collector.ledger import doubts, parked, queries, schema, tallies
 from collector.ledger.parked import Cause, ParkedEvent, RetryAnswer
 from collector.model import EventKind
 from tests.lease_faults import take_over
@@ -145,7 +145,7 @@ def test_it_is_as_old_as_when_it_was_committed(ledger: Ledger, goes_on: bool) ->
     ledger.now += HOUR
     if goes_on:
         ledger.happen("r", COMPLETE)
-    configured_sinks.mark_unclean(ledger.conn, ledger.sinks["a"], ledger.now - SECOND)
+    ledger.take_over(clock_ms=-SECOND)
     retry(ledger, listed(ledger)[0])
     [since] = ledger.conn.scalars(select(schema.lane.c.since))
     assert since == start.committed_at == NOW

@@ -7,7 +7,6 @@ from sqlalchemy import select
 
 from collector.ledger import (
     backlog,
-    configured_sinks,
     configured_sources,
     job_queries,
     lanes,
@@ -48,7 +47,7 @@ def test_a_sink_shows_what_waits_and_for_how_long(ledger: Ledger) -> None:
     ledger.now += HOUR
     ledger.happen("2", START, COMPLETE)
     ledger.park(ledger.claim()[-1])
-    configured_sinks.mark_unclean(ledger.conn, ledger.sinks["a"], ledger.now + 7)
+    ledger.take_over(clock_ms=7)
     [row] = queries.sinks(ledger.conn)
     assert (row.pending, row.parked, row.doubts, row.oldest) == (2, 1, 1, NOW)
     assert (row.cause, row.unclean_at) == ("no connection", ledger.now + 7)

@@ -12,7 +12,6 @@ from collector.app.status import divisions
 from collector.errors import LeaseLost, ShardsChanged
 from collector.ledger import (
     claims,
-    configured_sinks,
     doubts,
     leases,
     overflow,
@@ -53,10 +52,7 @@ def change(ledger: Ledger) -> Shards:
 
 
 def take(ledger: Ledger, shard: Shard, holder: str = "test") -> Lease | None:
-    with ledger.conn.begin_nested():
-        lease = leases.take(ledger.conn, shard.lease_name("a"), holder, 60_000)
-        shards.require(ledger.conn, ledger.sinks["a"], shard)
-    return lease
+    return ledger.take("a", shard, holder)
 
 
 def taken(ledger: Ledger, shard: Shard) -> Lease:
@@ -259,30 +255,52 @@ def test_what_one_killed_holder_sent_stays_in_doubt_whatever_becomes_of_the_othe
     held, sink = divided(ledger, 2), ledger.sinks["a"]
     sent = claims.claim(ledger.conn, sink, ledger.now, 100, shard=killed)
 
-    def taken_over(shard: Shard, now: int) -> Lease:
-        ledger.conn.execute(
-            update(schema.lease).where(schema.lease.c.name == shard.lease_name("a")).values(expires_at=1)
-        )
-        lease = take(ledger, shard, "another")
-        assert lease is not None
-        assert not lease.clean
-        configured_sinks.mark_unclean(ledger.conn, sink, now)
-        return lease
-
     def go_on(shard: Shard, lease: Lease) -> None:
         heads = tuple(claims.claim(ledger.conn, sink, ledger.now, 100, shard=shard))
         claims.settle(ledger.conn, lease, sink, Settlement(delivered=heads), ledger.now, ledger.now)
 
     go_on(other, held[other])
-    lease = taken_over(killed, ledger.now)
+    lease = ledger.take_over(shard=killed)
     go_on(other, held[other])
     ledger.now += SECOND
-    taken_over(other, ledger.now + clock)
+    ledger.take_over(shard=other, clock_ms=clock)
     for _ in range(2):
         go_on(killed, lease)
     looked_at = doubts.due(ledger.conn, sink, ledger.now, 100, killed)
     assert {item.strand_id for item in looked_at} == {item.strand_id for item in sent}
     assert len(sent) == 3
+
+
+@pytest.mark.parametrize("clock", [0, HOUR])
+def test_what_a_shard_sent_whose_holder_lives_is_not_in_doubt_for_the_kill_of_another_one(
+    ledger: Ledger, clock: int
+) -> None:
+    for number in range(6):
+        ledger.happen(f"{number}", START, COMPLETE)
+    killed, other = Shard(0, 2), Shard(1, 2)
+    held, sink = divided(ledger, 2), ledger.sinks["a"]
+    ledger.now += SECOND
+    ledger.take_over(shard=killed, clock_ms=clock)
+    for _ in range(2):
+        heads = tuple(claims.claim(ledger.conn, sink, ledger.now, 100, shard=other))
+        settled = claims.settle(ledger.conn, held[other], sink, Settlement(delivered=heads), ledger.now, ledger.now)
+        assert (settled.delivered, settled.doubted) == (3, 0)
+
+
+def test_what_a_killed_holder_sent_stays_in_doubt_for_all_who_hold_its_shard_after_it(ledger: Ledger) -> None:
+    ledger.happen("one", COMPLETE)
+    [item], shard = ledger.claim(), Shard(0, 2)
+    divided(ledger, 2)
+    mine = shard if shard.has(item.strand_id) else Shard(1, 2)
+    ledger.now += SECOND
+    leases.give_back(ledger.conn, ledger.take_over(shard=mine))
+    ledger.now += SECOND
+    lease = taken(ledger, mine)
+    assert lease.clean
+    settled = claims.settle(
+        ledger.conn, lease, ledger.sinks["a"], Settlement(delivered=(item,)), ledger.now, ledger.now
+    )
+    assert (settled.delivered, settled.doubted) == (1, 1)
 
 
 def test_shards_settle_for_themselves(ledger: Ledger) -> None:
