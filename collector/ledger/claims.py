@@ -77,8 +77,8 @@ def claim(
 ) -> list[Outgoing]:
     """The heads of a shard that are due, oldest first, without those of the strands that are `taken`; reads only.
 
-    `floor` spares PostgreSQL dead index entries: pass the `committed_at` of the oldest event that is taken or came with
-    the last claim, and 0 every 5 s and after a claim that came back short.
+    `floor` spares PostgreSQL dead index entries, and a shard what the others are owed: pass the `committed_at` of the oldest event
+    that is taken or came with the last claim, and 0 every few seconds and, of a whole sink, after a claim that came back short.
     """
     values = {"of_sink": sink_id, "now": now_ms, "floor": floor, "most": limit, "taken": in_json(taken)}
     found = packed.rows(conn, _claimed(shard), values, "body")
@@ -118,9 +118,9 @@ def _due(shard: Shard, lane: FromClause) -> Subquery:
     return whole.where(table.c.sink_id == bindparam("of_sink")).subquery("head")
 
 
-def next_due(conn: Connection, sink_id: int, shard: Shard = WHOLE) -> int | None:
-    """When the next head of a shard is or was due; None if everything is delivered."""
-    due: int | None = conn.scalar(_next_due(shard), {"of_sink": sink_id})
+def next_due(conn: Connection, sink_id: int, shard: Shard = WHOLE, floor: int = 0) -> int | None:
+    """When the next head of a shard is or was due; None if everything is delivered. `floor` as of `claim`."""
+    due: int | None = conn.scalar(_next_due(shard), {"of_sink": sink_id, "floor": floor})
     return due
 
 
@@ -128,7 +128,8 @@ def next_due(conn: Connection, sink_id: int, shard: Shard = WHOLE) -> int | None
 def _next_due(shard: Shard) -> Select[int]:
     lane = schema.lane
     of_shard = lane.c.sink_id == bindparam("of_sink"), *shard.conditions(lane.c.strand_id)
-    return select(lane.c.due_at).where(*of_shard).order_by(lane.c.due_at, lane.c.strand_id).limit(1)
+    due = select(lane.c.due_at).where(*of_shard, lane.c.due_at >= bindparam("floor"))
+    return due.order_by(lane.c.due_at, lane.c.strand_id).limit(1)
 
 
 def settle(

@@ -17,6 +17,11 @@ LOOK_EVERY = 2.5
 REST = 10.0
 """As long while the sink is owed nothing."""
 _FLOOR_LASTS = 5.0
+"""Seconds from a claim that looked at all and came back full until the next one that looks at all."""
+_PASSING_OVER = 0.02
+"""Share of the time that a shard which was given all it is owed may spend on passing over what the others are owed."""
+_UNSEEN_FOR = 30.0
+"""Seconds after which it looks at all nevertheless."""
 _MEANWHILE_MS = 5_000
 """What is committed after a claim was dated at most so long before it: by another clock, or as the commit took long."""
 
@@ -39,11 +44,17 @@ class Claimer:
         self._due_ms: int | None = None
         self._look_at = context.clock.monotonic()
         self._floor, self._floor_until = 0, 0.0
+        self._moved = False
 
     def hint(self) -> None:
         """New heads may be due: something was committed or settled."""
         self._hinted = True
         self.wakeup.set()
+
+    def moved(self) -> None:
+        """Lanes were changed, and may begin with what was committed long ago: it is looked for at once."""
+        self._moved = True
+        self.hint()
 
     def sent(self) -> None:
         """Events that were claimed are at the sink: there may be room for more."""
@@ -94,19 +105,26 @@ class Claimer:
         return min(look, max(0.001, (self._due_ms - self._context.time.now_ms()) / 1000))
 
     async def _look(self) -> None:
-        clock = self._context.clock
-        self._look_at = clock.monotonic() + LOOK_EVERY
-        self._due_ms = await self._context.store.read_claim(claims.next_due, self._context.sink_id, self._context.shard)
+        clock, context = self._context.clock, self._context
+        begun, now_ms = clock.monotonic(), context.time.now_ms()
+        self._look_at = begun + LOOK_EVERY
+        floor, before = self._floor_at(begun), self._oldest(now_ms)
+        self._due_ms = await context.store.read_claim(claims.next_due, context.sink_id, context.shard, floor)
+        if not floor and (self._due_ms is None or self._due_ms > now_ms):
+            self._looked_at_all(begun, before, now_ms)
         if self._due_ms is None:
             self._look_at = clock.monotonic() + until_tick(clock, REST)
+        if floor:
+            self._look_at = min(self._look_at, self._floor_until)
 
     async def _claim(self, wanted: int) -> None:
-        now = self._context.clock.monotonic()
-        self._hinted, self._look_at = False, now + LOOK_EVERY
+        begun = self._context.clock.monotonic()
+        self._hinted, self._look_at = False, begun + LOOK_EVERY
         if self._is_due():
             self._due_ms = None
         now_ms = self._context.time.now_ms()
-        of_these = self._context.sink_id, now_ms, wanted, self._floor_at(now)
+        floor = self._floor_at(begun)
+        of_these = self._context.sink_id, now_ms, wanted, floor
         before, taken = self._oldest(now_ms), self._in_flight.begin_claim()
         try:
             heads = await self._context.store.read_claim(claims.claim, *of_these, taken, self._context.shard)
@@ -117,21 +135,34 @@ class Claimer:
         self._hinted |= full
         if self._in_flight.claimed(heads):
             self._claimed()
-        self._floor = self._in_flight.oldest if full else self._floor_behind_all(before, now_ms)
+        if full:
+            self._floor = self._in_flight.oldest
+            self._floor_until = self._floor_until if floor else begun + _FLOOR_LASTS
+        elif floor:
+            self._floor = self._floor_behind_all(before, now_ms)
+            self._look_at = min(self._look_at, self._floor_until)
+        else:
+            self._looked_at_all(begun, before, now_ms)
+
+    def _looked_at_all(self, begun: float, before: int, now_ms: int) -> None:
+        """And found no more than that. The longer it took, the longer the next reads spare that."""
+        self._floor = self._floor_behind_all(before, now_ms)
+        took = self._context.clock.monotonic() - begun
+        self._floor_until = begun + min(took / _PASSING_OVER, _UNSEEN_FOR)
 
     def _oldest(self, now_ms: int) -> int:
         return now_ms if self._in_flight.empty else self._in_flight.oldest
 
     def _floor_behind_all(self, before: int, now_ms: int) -> int:
         """From which commit time on a shard looks that was given all it is owed but for what was in memory, the `before` oldest of it
-        at that claim: else each claim would pass over all that the other shards are owed.
+        at that read: else each read would pass over all that the other shards are owed.
         """
         if self._context.shard.of == 1:
             return 0
         return max(0, min(before, self._oldest(now_ms), now_ms - _MEANWHILE_MS))
 
     def _floor_at(self, now: float) -> int:
-        """The commit time from which the claim reads; every few seconds 0, for events that were committed below it."""
-        if now >= self._floor_until:
-            self._floor, self._floor_until = 0, now + _FLOOR_LASTS
+        """The commit time from which a read looks; now and then 0, for events that were committed below it."""
+        if self._moved or now >= self._floor_until:
+            self._floor, self._moved = 0, False
         return self._floor

@@ -84,7 +84,7 @@ class Session:
         finally:
             for strand in free:
                 self.in_flight.release(strand)
-            self._claimer.hint()
+            self._claimer.moved()
             self._calm.set()
 
     async def run(self) -> bool:

@@ -169,7 +169,12 @@ PIECES = (
     Piece("polling", lambda _: module("polling", 1000, 15), {"polling": tables.polling_line}, tables.polling_figures),
     Piece("hints", lambda _: module("hints", 20), {"hints": tables.hints_table}, tables.hints_figures),
     Piece("scrape", lambda _: module("scrape", 35_000), {"scrape": tables.scrape_line}, tables.scrape_figures),
-    Piece("ledger", lambda _: backlogs(1_000, 100_000), {"ledger": tables.ledger_table}, tables.ledger_figures),
+    Piece(
+        "ledger",
+        lambda _: backlogs(1_000, 100_000),
+        {"ledger": tables.ledger_table, "shards": tables.shards_table},
+        tables.ledger_figures,
+    ),
     Piece("replicas", replicas, {"replicas": tables.replicas_table}, tables.replicas_figures),
     Piece("mixed_load", lambda _: module("mixed_load"), {"beside": tables.beside_table}, tables.beside_figures),
     Piece("pages", lambda _: module("pages", 100_000, 3), {"pages": tables.pages_table}, tables.pages_figures),

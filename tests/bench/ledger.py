@@ -14,11 +14,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from sqlalchemy import Connection, delete
+
 from collector.clock import SystemClock
-from collector.ledger import claims, configured_sinks, leases
+from collector.ledger import claims, configured_sinks, leases, schema
 from collector.ledger.port import OwnedLedger
 from collector.ledger.postgres.database import Database
 from collector.ledger.postgres.store import Store as PostgresStore
+from collector.ledger.shards import Shard
 from collector.ledger.sqlite.store import Store as SqliteStore
 from collector.model import EventKind
 from tests.bench.filling import Filling, repeat
@@ -27,6 +30,8 @@ from tests.servers.postgres import PASSWORD, postgres_server
 PAGE, AT_ONCE = 1_000, 500
 TIMES = 10
 _EVER = 2**50
+_SHARD = Shard(0, 32)
+_JUST_NOW_MS = 5_000
 
 T = TypeVar("T")
 
@@ -78,7 +83,22 @@ async def measured(store: str, backlog: int) -> dict[str, Any]:
             await times.of("commit", filling.commit(1))
         for _ in range(3):
             await times.of("page", filling.commit(AT_ONCE))
+        await _of_a_shard(ledger, sink, filling, times)
     return {"store": store, "events": backlog, **times.medians()}
+
+
+async def _of_a_shard(ledger: OwnedLedger, sink: int, filling: Filling, times: Times) -> None:
+    """Reads of a shard that is owed two events, while all others are owed the backlog: from the last commits on, and of all."""
+    await ledger.write(_forget_what_it_is_owed)
+    await filling.commit(2 * _SHARD.of)
+    floor = int(time.time() * 1000) - _JUST_NOW_MS
+    for _ in range(TIMES):
+        await times.of("shard", ledger.read_claim(claims.claim, sink, _EVER, AT_ONCE, floor, (), _SHARD))
+        await times.of("all_shards", ledger.read_claim(claims.claim, sink, _EVER, AT_ONCE, 0, (), _SHARD))
+
+
+def _forget_what_it_is_owed(conn: Connection) -> None:
+    conn.execute(delete(schema.lane).where(*_SHARD.conditions(schema.lane.c.strand_id)))
 
 
 if __name__ == "__main__":

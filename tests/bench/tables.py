@@ -121,6 +121,14 @@ def ledger_table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def shards_table(rows: list[dict[str, Any]]) -> str:
+    lines = ["| ledger | backlog of the other shards | claim of a shard, ms | look at all, ms |", "|---|---|---|---|"]
+    of_shards = (
+        f"| {STORES[row['store']]} | {row['events']:,} | {row['shard']:.1f} | {row['all_shards']:.1f} |" for row in rows
+    )
+    return "\n".join([*lines, *of_shards])
+
+
 def ledger_figures(rows: list[dict[str, Any]]) -> Iterator[Figure]:
     for store, name in STORES.items():
         small, *_, large = (row for row in rows if row["store"] == store)

@@ -149,6 +149,8 @@ def test_stores_are_compared_behind_the_same_backlogs() -> None:
         for events, claim in ((1_000, 10.0), (100_000, 12.0))
     ]
     assert tables.ledger_table(rows).splitlines()[2] == "| SQLite | 1,000 | 4.2 | 200 | 20 | 40 |"
+    of_shards = [{**row, "shard": 0.44, "all_shards": 7.26} for row in rows]
+    assert tables.shards_table(of_shards).splitlines()[-1] == "| PostgreSQL | 100,000 | 0.4 | 7.3 |"
     growth = {figure.what: figure.measured for figure in tables.ledger_figures(rows)}
     assert growth["claim behind 100,000 events to one behind 1,000, PostgreSQL"] == 1.2
     assert growth["settle behind 100,000 events to one behind 1,000, SQLite"] == 1.0

@@ -168,8 +168,11 @@ async def test_the_number_changes_while_events_are_at_the_sink_and_none_is_sent_
         assert sorted(sent) == sorted(made.simulation.made), "each once"
 
 
-async def test_a_shard_that_owes_nothing_passes_over_the_backlog_of_another_only_now_and_then() -> None:
-    """Though it hears of each commit. What was committed together is sent without a pause all the same."""
+@asynccontextmanager
+async def behind_a_backlog(seconds: float) -> AsyncIterator[tuple[Divided, list[int]]]:
+    """Two shards, of which the second one delivers nothing, so that it takes the first one so many seconds to look at all. Yields how
+    long before the present each of its claims begins, 0 for one that looks at all.
+    """
     floors: list[int] = []
 
     def fails(item: Outgoing) -> Outcome:
@@ -178,21 +181,64 @@ async def test_a_shard_that_owes_nothing_passes_over_the_backlog_of_another_only
     async with divided(2, fails) as made:
         simulation, read = made.simulation, made.simulation.store.read_claim
 
-        async def noted(fn: Any, *args: Any) -> Any:
-            if fn is claims.claim and args[5] == Shard(0, 2):
-                floors.append(simulation.now_ms - args[3] if args[3] else 0)
+        async def slowly(fn: Any, *args: Any) -> Any:
+            of_shard = {claims.claim: (3, 5), claims.next_due: (2, 1)}.get(fn)
+            if of_shard is not None and args[of_shard[1]] == Shard(0, 2):
+                floor = args[of_shard[0]]
+                floors.append(simulation.now_ms - floor if floor else 0)
+                await simulation.clock.sleep(0 if floor else seconds)
             return await read(fn, *args)
 
-        with patch.object(simulation.store, "read_claim", noted):
-            for number in range(40):
-                runs = [f"{number} {run}" for run in RUNS]
-                await simulation.happen(START, runs=runs)
-                await simulation.happen(COMPLETE, runs=runs)
-                await simulation.advance(0.5)
-                assert len(made.sinks[0].sent) == 12 * (number + 1)
+        with patch.object(simulation.store, "read_claim", slowly):
+            yield made, floors
+
+
+async def test_a_shard_that_owes_nothing_passes_over_the_backlog_of_another_only_now_and_then() -> None:
+    """Though it hears of each commit. What was committed together is sent without a pause all the same."""
+    async with behind_a_backlog(seconds=0.1) as (made, floors):
+        simulation = made.simulation
+        await simulation.advance(20)
+        assert 3 <= floors.count(0) <= 5, "each five seconds, to know what is due next"
+        floors.clear()
+        for number in range(40):
+            runs = [f"{number} {run}" for run in RUNS]
+            await simulation.happen(START, runs=runs)
+            await simulation.happen(COMPLETE, runs=runs)
+            await simulation.advance(0.5)
+            assert len(made.sinks[0].sent) == 12 * (number + 1)
     assert 3 <= floors.count(0) <= 5, "each five seconds"
     assert len(floors) >= 40
-    assert all(floor < 6_000 for floor in floors)
+    assert all(floor < 11_000 for floor in floors)
+
+
+@pytest.mark.parametrize("seconds", [0.001, 0.1, 10])
+async def test_a_shard_looks_at_all_as_often_as_that_costs_little(seconds: float) -> None:
+    """Only then it finds what another process committed whose clock is far behind."""
+    async with behind_a_backlog(seconds) as (made, _):
+        simulation = made.simulation
+        await simulation.happen(START, runs=["now", "then"])
+        await simulation.advance(1)
+        simulation.clock.wall -= timedelta(hours=1)
+        await simulation.happen(START, runs=["behind", "too"])
+        simulation.clock.wall += timedelta(hours=1)
+        begun = simulation.clock.monotonic()
+        while len(made.sinks[0].sent) < 2:
+            await simulation.advance(0.05)
+        assert simulation.clock.monotonic() - begun < min(50 * seconds, 30) + 2 * seconds + 0.15
+
+
+async def test_parked_events_of_a_shard_are_sent_again_at_once_behind_the_backlog_of_another() -> None:
+    async with behind_a_backlog(seconds=1) as (made, _):
+        simulation = made.simulation
+        made.script = lambda item: Park("refused") if Shard(0, 2).has(item.strand_id) else Retry("no connection")
+        await simulation.happen(START, runs=["one", "two"])
+        await simulation.advance(60)
+        [sent] = made.sinks[0].sent
+        made.script = delivers
+        await simulation.happen(START, runs=["three", "four"])
+        await simulation.advance(5)
+        assert await made.answer(RequestKind.RETRY) == (RequestState.DONE, {"queued": 1})
+        assert made.sinks[0].sent[2:] == [sent]
 
 
 async def test_one_shard_in_trouble_shows_and_leaves_the_others_alone() -> None:
