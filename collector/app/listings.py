@@ -47,6 +47,7 @@ COLUMNS = {
         Column("parked", weight=90),
         Column("doubts", weight=30),
         Column("in_flight", weight=20),
+        Column("shards", weight=10),
         Column("wrong", Kind.NOTE),
         Column("shards_wait", Kind.REMARK),
         Column("backfill", Kind.REMARK),

@@ -393,12 +393,17 @@ async def test_what_left_is_forgotten_without_a_service(deployment: Deployment) 
     await stop(deployment)
 
 
-async def test_a_backend_that_lost_a_run_is_compared_mended_and_filled(deployment: Deployment) -> None:
+@pytest.mark.parametrize("shards", [1, 3])
+async def test_a_backend_that_lost_a_run_is_compared_mended_and_filled(deployment: Deployment, shards: int) -> None:
+    deployment.settings["sinks"][1]["shards"] = shards
     first, second = list(deployment.cdf.transformations)[:2]
     deployment.cdf.start_run(first, Scenario(0.1, 0.2))
     await deployment.start()
     await deployment.until_arrived(starts=1, ends=1)
     await deployment.until(_all_delivered)
+    rows = await table(deployment, "status")
+    head, of_marquez = (next(row for row in rows if row[0] == name) for name in ("sink", "marquez"))
+    assert of_marquez[head.index("shards")] == str(shards)
     kept = deepcopy({name: rows for name, rows in vars(deployment.marquez.tables).items() if name != "_rng"})
     deployment.cdf.start_run(second, Scenario(0.1, 0.2))
     await deployment.until_arrived(starts=2, ends=2)
@@ -412,6 +417,9 @@ async def test_a_backend_that_lost_a_run_is_compared_mended_and_filled(deploymen
     assert (await shown_by(deployment, "reconcile", "marquez"))["equal"] == 2
     listed = await shown_by(deployment, "backfill", CDF, "--since", "1h", "--dry-run")
     assert (listed["seen"], listed["known"], listed["made"]) == (2, 2, 0)
+    filled = await shown_by(deployment, "backfill", "marquez")
+    assert (filled["sink"], filled["strands"], filled["waiting"]) == ("marquez", 2, 0)
+    await deployment.until(_all_delivered)
     await stop(deployment)
     before = deployment.events.read_bytes()
     counts = {"strands": 2, "events": len(before.splitlines()), "waiting": 0, "incomplete": 0, "restricted": 0}
