@@ -24,13 +24,13 @@ RARE = (
 )
 """Each block reaches every one of them."""
 RARER = {
-    "a parked head": 175,
-    "a doubt looked at": 66,
-    "a take-over with something in flight": 458,
+    "a parked head": 185,
+    "a doubt looked at": 96,
+    "a take-over with something in flight": 488,
     "another number of shards": 175,
     "a change that waits for a replica that disagrees": 175,
     "a parked head in one shard, and another goes on": 185,
-    "an outage of one shard, and another goes on": 458,
+    "an outage of one shard, and another goes on": 652,
     "a change of the number with something in flight": 632,
 }
 """States with a seed that reaches each, as `make simulate` prints them: it does, or one of the next `SOON`."""
