@@ -22,6 +22,7 @@ from collector.ledger.acknowledged import AcknowledgedRun, JobName, SinkDetail, 
 from collector.ledger.port import Ledger
 from collector.ledger.requests import RequestKind, RequestState
 from collector.ledger.resend import Resent
+from collector.ledger.run_order import Place
 from collector.logs import set_up
 from collector.numerals import counted
 from config.settings import Settings
@@ -208,7 +209,7 @@ async def reconciliation(
     """Page by page what differs, job after job; `counts` grows meanwhile. Raises `UnreadRun` where the backend cannot be asked."""
     job: JobName | None = None
     while (job := await store.read(acknowledged.next_job, job)) is not None:
-        before: int | None = None
+        before: Place | None = None
         while True:
             page = await store.read(acknowledged.page, sink, job, before, since_ms)
             counts.others.update(page.others)

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, Select, func, or_, select, tuple_
 
 from collector.ledger import lanes, restriction, schema
+from collector.ledger.run_order import NEWEST_FIRST, Place, behind
 from collector.ledger.statements import KEYS, rows_of
 from collector.model import EventKind
 
@@ -64,7 +65,7 @@ class Page:
 
     runs: tuple[AcknowledgedRun, ...]
     others: Counter[Uncompared]
-    before: int | None
+    before: Place | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,7 @@ def next_job(conn: Connection, after: JobName | None) -> JobName | None:
     return JobName(found.source_id, name or f"source {found.source_id}", found.job)
 
 
-def page(conn: Connection, of: SinkDetail, job: JobName, before: int | None, since_ms: int | None) -> Page:
+def page(conn: Connection, of: SinkDetail, job: JobName, before: Place | None, since_ms: int | None) -> Page:
     """The runs of the job that began or changed since, `AT_ONCE` at a time."""
     listed = conn.execute(_runs(job, before, since_ms)).all()
     rows = _unbarred(conn, of.number, listed)
@@ -133,17 +134,16 @@ def page(conn: Connection, of: SinkDetail, job: JobName, before: int | None, sin
         for row, kept in runs
         if (body := bodies.get((row.strand_id, kept[-1].seq))) is not None
     ]
-    return Page(tuple(found), +others, listed[-1].id if len(listed) == AT_ONCE else None)
+    return Page(tuple(found), +others, (listed[-1].began, listed[-1].id) if len(listed) == AT_ONCE else None)
 
 
-def _runs(job: JobName, before: int | None, since_ms: int | None) -> Select[*tuple[Any, ...]]:
+def _runs(job: JobName, before: Place | None, since_ms: int | None) -> Select[*tuple[Any, ...]]:
     run = schema.run
     names = ("id", "run_uuid", "key", "job", "strand_id", "started_at")
-    chosen = select(*(run.c[name] for name in names)).where(
-        run.c.source_id == job.source_id, run.c.job == job.name, *_since(since_ms)
+    chosen = select(*(run.c[name] for name in names), schema.BEGAN.label("began")).where(
+        run.c.source_id == job.source_id, run.c.job == job.name, *behind(before), *_since(since_ms)
     )
-    chosen = chosen.where(run.c.id < before) if before is not None else chosen
-    return chosen.order_by(run.c.id.desc()).limit(AT_ONCE)
+    return chosen.order_by(*NEWEST_FIRST).limit(AT_ONCE)
 
 
 def _since(since_ms: int | None) -> tuple[ColumnElement[bool], ...]:

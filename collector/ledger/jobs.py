@@ -13,6 +13,7 @@ from collector.errors import LedgerError
 from collector.ledger import graph, schema
 from collector.ledger.detail import ms, read, written
 from collector.ledger.leases import Lease, fence
+from collector.ledger.run_order import NEWEST_FIRST
 from collector.ledger.statements import KEYS, put, rows_of
 from collector.model import Dataset, Definition, EventKind, Job, Run
 
@@ -98,7 +99,7 @@ def platform_ids(conn: Connection, source_id: int, name: str) -> list[str]:
     run = schema.run
     rows = select(run.c.key, run.c.detail).where(run.c.source_id == source_id, run.c.job == name)
     found: dict[str, None] = {}
-    for key, text in conn.execute(rows.order_by(run.c.id.desc()).limit(_LATEST)):
+    for key, text in conn.execute(rows.order_by(*NEWEST_FIRST).limit(_LATEST)):
         with suppress(LedgerError):  # a run that cannot be read is listed as skipped already
             found.setdefault(read(key, text).job.key)
     return list(found)
@@ -111,7 +112,7 @@ def platform_name(conn: Connection, source_id: int, name: str) -> str | None:
     """What the platform calls the job that had this name in its latest run, None where none had."""
     run = schema.run
     rows = select(run.c.key, run.c.detail).where(run.c.source_id == source_id, run.c.job == name)
-    for key, text in conn.execute(rows.order_by(run.c.id.desc()).limit(_LATEST)):
+    for key, text in conn.execute(rows.order_by(*NEWEST_FIRST).limit(_LATEST)):
         with suppress(LedgerError):  # a run that cannot be read is listed as skipped already
             job = read(key, text).job
             return job.platform_name or job.name

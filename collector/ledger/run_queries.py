@@ -5,9 +5,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, select
 
 from collector.ledger import schema
+from collector.ledger.run_order import NEWEST_FIRST, behind, place_of
 from collector.ledger.statements import KEYS, chunks, rows_of
 from collector.model import RunState
 
@@ -29,7 +30,7 @@ class RunRow:
 @dataclass(frozen=True, slots=True)
 class RunFilter:
     """Which runs are wanted, None for all. `job` is the job's name, or what follows its first slash; `text` is a part of it, of the
-    run's ids or of what is known of a run that failed. `since_ms` and `until_ms` are about the time at which it started.
+    run's ids or of what is known of a run that failed. `since_ms` and `until_ms` are about the time at which it began, see `schema.BEGAN`.
     """
 
     source_id: int | None = None
@@ -39,14 +40,9 @@ class RunFilter:
     since_ms: int | None = None
     until_ms: int | None = None
 
-    @property
-    def is_timed(self) -> bool:
-        return self.since_ms is not None or self.until_ms is not None
-
     def times(self) -> list[ColumnElement[bool]]:
-        started = schema.run.c.started_at
-        since = [started >= self.since_ms] if self.since_ms is not None else []
-        return [started.is_not(None), *since, *([started < self.until_ms] if self.until_ms is not None else [])]
+        since = [self.since_ms <= schema.BEGAN] if self.since_ms is not None else []
+        return [*since, *([self.until_ms > schema.BEGAN] if self.until_ms is not None else [])]
 
     def conditions(self) -> list[ColumnElement[bool]]:
         run, job = schema.run.c, self.job
@@ -77,12 +73,12 @@ class RunDetail:
 
 
 def runs(conn: Connection, limit: int, wanted: RunFilter = _ALL, *, since_ms: int | None = None) -> list[RunRow]:
-    """Newest first. `since_ms` leaves out those whose last event is older."""
+    """Those that began last, first. `since_ms` leaves out those whose last event is older."""
     run = schema.run
     rows = _run_rows().where(*wanted.conditions())
     if since_ms is not None:
         rows = rows.where(run.c.last_event_time >= since_ms)
-    return _as_runs(conn, rows.order_by(run.c.id.desc()).limit(limit))
+    return _as_runs(conn, rows.order_by(*NEWEST_FIRST).limit(limit))
 
 
 def latest_event(conn: Connection) -> int:
@@ -109,48 +105,20 @@ def runs_changed(conn: Connection, after: int, limit: int, wanted: RunFilter = _
 def runs_before(
     conn: Connection, before: int | None, limit: int, searched: int, wanted: RunFilter = _ALL
 ) -> tuple[list[RunRow], int | None]:
-    """As `runs`, of the `searched` runs before the one with this number (None: the latest), and the number before which to go
+    """As `runs`, of the `searched` runs behind the one with this number (None: the latest), and the number behind which to go
     on; None where there are no more.
     """
-    found = _started if wanted.is_timed else _latest
-    return found(conn, before, limit, searched, wanted)
-
-
-def _latest(
-    conn: Connection, before: int | None, limit: int, searched: int, wanted: RunFilter
-) -> tuple[list[RunRow], int | None]:
-    """Those that were seen first last, first."""
     run = schema.run
-    top = before if before is not None else (conn.scalar(select(func.max(run.c.id))) or 0) + 1
-    floor = max(top - searched, 1)
-    searched_now = run.c.id < top, run.c.id >= floor, *wanted.conditions()
-    numbers = conn.scalars(select(run.c.id).where(*searched_now).order_by(run.c.id.desc()).limit(limit)).all()
-    rows = _as_runs(conn, _run_rows().where(run.c.id.in_(numbers)).order_by(run.c.id.desc()))
-    last = numbers[-1] if len(numbers) == limit else floor
-    is_more = conn.scalar(select(run.c.id).where(run.c.id < last).limit(1)) is not None
-    return rows, last if is_more else None
-
-
-def _started(
-    conn: Connection, before: int | None, limit: int, searched: int, wanted: RunFilter
-) -> tuple[list[RunRow], int | None]:
-    """Those that started last, first."""
-    run = schema.run
-    order = run.c.started_at.desc(), run.c.id.desc()
-    in_time = select(run.c.id).where(*wanted.times(), *_started_before(conn, before)).order_by(*order)
+    further = behind(place_of(conn, before))
+    in_time = select(run.c.id).where(*wanted.times(), *further).order_by(*NEWEST_FIRST)
     some = select(run.c.id).where(run.c.id.in_(in_time.limit(searched)), *wanted.conditions())
-    numbers = conn.scalars(some.order_by(*order).limit(limit)).all()
-    rows = _as_runs(conn, _run_rows().where(run.c.id.in_(numbers)).order_by(*order))
+    numbers = conn.scalars(some.order_by(*NEWEST_FIRST).limit(limit)).all()
+    rows = _as_runs(conn, _run_rows().where(run.c.id.in_(numbers)).order_by(*NEWEST_FIRST))
     last = numbers[-1] if len(numbers) == limit else conn.scalar(in_time.limit(1).offset(searched - 1))
-    behind = select(run.c.id).where(*wanted.times(), *_started_before(conn, last)).limit(1)
-    return rows, last if last is not None and conn.scalar(behind) is not None else None
-
-
-def _started_before(conn: Connection, number: int | None) -> list[ColumnElement[bool]]:
-    """Nothing for a run that the ledger has no more."""
-    run = schema.run
-    place = conn.execute(select(run.c.started_at, run.c.id).where(run.c.id == number)).first()
-    return [tuple_(run.c.started_at, run.c.id) < tuple(place)] if place is not None else []
+    if last is None:
+        return rows, None
+    rest = select(run.c.id).where(*wanted.times(), *behind(place_of(conn, last))).limit(1)
+    return rows, last if conn.scalar(rest) is not None else None
 
 
 def children_of(conn: Connection, run_id: int, limit: int) -> list[RunRow]:
@@ -215,7 +183,7 @@ def details(conn: Connection, run_uuids: Iterable[str]) -> dict[str, RunDetail]:
 
 
 def runs_of_job(conn: Connection, source_id: int, job: str, limit: int) -> list[RunRow]:
-    """Those that were seen first last, first."""
+    """Newest first."""
     run = schema.run
     wanted = run.c.source_id == source_id, run.c.job == job
-    return _as_runs(conn, _run_rows().where(*wanted).order_by(run.c.id.desc()).limit(limit))
+    return _as_runs(conn, _run_rows().where(*wanted).order_by(*NEWEST_FIRST).limit(limit))

@@ -23,13 +23,14 @@ from sqlalchemy import (
     TypeDecorator,
     UniqueConstraint,
     false,
+    func,
     text,
 )
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
-REVISIONS = tuple(f"{number:04}" for number in range(1, 19))
+REVISIONS = tuple(f"{number:04}" for number in range(1, 20))
 """Every migration, oldest first."""
 
 APPLICATION_ID = 0x4C6E6721
@@ -165,9 +166,10 @@ Index(
 )
 _child = text("parent_id IS NOT NULL")
 Index("run_id", run.c.run_uuid, unique=True)
-Index("run_job", run.c.source_id, run.c.job, run.c.id)
-_began = text("started_at IS NOT NULL")
-Index("run_started", run.c.started_at, run.c.id, sqlite_where=_began)
+BEGAN = func.coalesce(run.c.started_at, run.c.last_event_time, run.c.seen_at)
+"""When a run started; one that has not started yet: when it was queued, as far as that is known."""
+Index("run_began", BEGAN, run.c.id)
+Index("run_job", run.c.source_id, run.c.job, BEGAN, run.c.id)
 Index("run_child", run.c.parent_id, sqlite_where=_child)
 
 watch = Table(  # what each look at an open run moves, in rows so short that hundreds of them are one page

@@ -7,6 +7,7 @@ from sqlalchemy import delete
 from collector.ledger import acknowledged, configured_sources, schema
 from collector.ledger.acknowledged import JobName, Page, SinkDetail, Uncompared
 from collector.ledger.configured_sources import Configured
+from collector.ledger.run_order import Place
 from tests.unit.ledger.ledgers import (
     ALL,
     COMPLETE,
@@ -29,7 +30,11 @@ def detail(ledger: Ledger, sink: str = "a") -> SinkDetail:
 
 
 def page(
-    ledger: Ledger, sink: str = "a", job: str = "transformation/1", before: int | None = None, since: int | None = None
+    ledger: Ledger,
+    sink: str = "a",
+    job: str = "transformation/1",
+    before: Place | None = None,
+    since: int | None = None,
 ) -> Page:
     name = JobName(ledger.source, "source", job)
     return acknowledged.page(ledger.conn, detail(ledger, sink), name, before, since)

@@ -9,12 +9,14 @@ import pytest
 from sqlalchemy import event as sa_event
 
 from collector.ledger import (
+    acknowledged,
     activity,
     backlog,
     claims,
     doubts,
     due_times,
     history,
+    jobs,
     leases,
     parked,
     queries,
@@ -24,6 +26,7 @@ from collector.ledger import (
     runs,
     stored,
 )
+from collector.ledger.acknowledged import JobName, SinkDetail
 from collector.ledger.claims import Settlement
 from collector.ledger.looks import Look, commit_looks
 from collector.ledger.run_queries import RunFilter
@@ -296,15 +299,34 @@ def test_runs_are_listed_from_the_end(busy: Ledger, source: int | None) -> None:
     with watched(busy) as plans:
         run_queries.runs(busy.conn, 10, RunFilter(source))
         run_queries.runs(busy.conn, 10, RunFilter(source, RunState.FAILED))
+    assert len([plan for plan in plans if "USING INDEX run_began" in step(plan)]) == 2
     assert not any("TEMP B-TREE" in step(plan) for plan in plans)
 
 
-@pytest.mark.parametrize("wanted", [RunFilter(since_ms=NOW - HOUR), RunFilter(1, RunState.FAILED, until_ms=NOW + HOUR)])
-def test_runs_of_a_time_are_listed_from_their_index(busy: Ledger, wanted: RunFilter) -> None:
+def test_runs_of_a_job_are_listed_from_the_end(busy: Ledger) -> None:
+    [run] = run_queries.runs(busy.conn, 1)
+    with watched(busy) as plans:
+        run_queries.runs_of_job(busy.conn, busy.source, run.job, 10)
+        jobs.platform_ids(busy.conn, busy.source, run.job)
+        jobs.platform_name(busy.conn, busy.source, run.job)
+        acknowledged.page(
+            busy.conn, SinkDetail(1, frozenset(), 0), JobName(busy.source, "source", run.job), (1, 1), None
+        )
+    assert len([plan for plan in plans if "USING INDEX run_job (source_id=? AND job=?" in step(plan)]) >= 4
+    assert not any("TEMP B-TREE FOR ORDER BY" in step(plan) and " run " in plan for plan in plans)
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [RunFilter(), RunFilter(since_ms=NOW - HOUR), RunFilter(1, RunState.FAILED, until_ms=NOW + HOUR)],
+    ids=["all", "since", "until"],
+)
+def test_pages_of_runs_are_read_from_their_index(busy: Ledger, wanted: RunFilter) -> None:
     with watched(busy) as plans:
         run_queries.runs_before(busy.conn, 20, 10, 15, wanted)
-    steps = [step(plan) for plan in plans if " run_started " in plan]
+    steps = [step(plan) for plan in plans if " run_began " in plan]
     assert len(steps) >= 2
+    assert all("SEARCH run USING" in each for each in steps)
     assert not [plan for plan in plans if step(plan).startswith("SCAN run")]
 
 

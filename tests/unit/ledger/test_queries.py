@@ -178,7 +178,7 @@ def test_runs_are_searched_by_text_and_by_the_time_at_which_they_started(ledger:
         rows, _ = run_queries.runs_before(ledger.conn, before, limit, searched, RunFilter(**wanted))
         return [run.key for run in rows]
 
-    assert found(text="T") == ["three", "two", "one"], "as all are runs of a transformation"
+    assert found(text="T") == ["one", "three", "two"], "as all are runs of a transformation"
     assert found(text="THREE") == ["three"]
     assert found(text='"table"') == ["two"]
     assert found(text="50%") == ["two"]
@@ -207,6 +207,24 @@ def test_runs_are_read_page_by_page_and_so_many_searched_at_once(ledger: Ledger)
     assert before is not None
     found, before = run_queries.runs_before(ledger.conn, before, 2, 3, failed)
     assert ([run.key for run in found], before) == (["0"], None)
+
+
+def test_runs_of_a_look_back_are_listed_by_their_beginning_whatever_the_order_of_the_platform(ledger: Ledger) -> None:
+    """The platform shows the newest first. A queued run is as new as its queueing."""
+    for key, minutes in (("d", 4), ("b", 2), ("e", 5), ("a", 1), ("c", 3)):
+        began = at(NOW + 60 * minutes * SECOND)
+        ledger.happen(key, OTHER if key == "c" else START, queued_at=began, last_event_at=began, started_at=began)
+    same = at(NOW + 120 * SECOND)
+    ledger.happen("b2", START, started_at=same)
+    newest_first = ["e", "d", "c", "b2", "b", "a"]
+    assert [run.key for run in run_queries.runs(ledger.conn, 10)] == newest_first
+    pages, before = list[str](), None
+    for _ in range(3):
+        found, before = run_queries.runs_before(ledger.conn, before, 2, 100)
+        pages += [run.key for run in found]
+    assert (pages, before) == (newest_first, None)
+    of_job = run_queries.runs_of_job(ledger.conn, ledger.source, "transformation/1", 3)
+    assert [run.key for run in of_job] == newest_first[:3]
 
 
 def test_jobs_are_limited_and_by_source(ledger: Ledger) -> None:

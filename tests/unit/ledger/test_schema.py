@@ -43,6 +43,12 @@ from collector.model import RunState
 from collector.platforms.cdf.job_list import Mark, read_mark
 from tests.unit.ledger.ledgers import NOW, T0, a_run, later
 
+# what is compared of these indexes is their text
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Skipped unsupported reflection of expression-based index"),
+    pytest.mark.filterwarnings("ignore:autogenerate skipping metadata-specified expression-based index"),
+]
+
 
 @pytest.fixture
 def empty(tmp_path: Path) -> Iterator[Engine]:
