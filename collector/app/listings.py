@@ -15,8 +15,9 @@ from collector.app import configuration, ledgers, live_view
 from collector.app.status import status as looked
 from collector.app.tables import Column, Kind, printable, show, show_head, show_json, show_lines
 from collector.clock import Clock, SystemClock, duration
+from collector.ledger import configured_sources, queries, replicas, retention
 from collector.ledger import parked as parking
-from collector.ledger import queries, replicas, retention
+from collector.ledger.configured_sources import Configured
 from collector.numerals import counted
 from config.settings import Settings
 
@@ -33,6 +34,7 @@ COLUMNS = {
         Column("pending", weight=40),
         Column("parked", weight=70),
         Column("wrong", Kind.NOTE),
+        Column("change", Kind.REMARK),
         Column("backfill", Kind.REMARK),
         Column("last_error", Kind.ASIDE),
         Column("last_error_at", Kind.ASIDE),
@@ -171,7 +173,8 @@ def _status(settings: Settings, conn: Connection) -> dict[str, Any]:
     size, limit = retention.size(conn), int(settings.ledger.max_size)
     ledger = {"path": settings.ledger.place, "bytes": size.used, "limit_bytes": limit, "wrong": None}
     names = {source.name for source in settings.sources}
-    found = looked(conn, SystemClock(), names, {}, {}, ledger)
+    configured = [Configured(source.name, source.account, source.former_name) for source in settings.sources]
+    found = looked(conn, SystemClock(), names, {}, {}, ledger, configured_sources.new_names(conn, configured))
     return found | {"running": settings.ledger.url is not None and bool(replicas.services(conn))}
 
 

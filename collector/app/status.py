@@ -32,15 +32,20 @@ def status(
     polled: Mapping[str, SourceStatus],
     delivered: Mapping[str, SinkStatus],
     ledger: Mapping[str, Any],
+    new_names: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Sources and sinks as rows for people. `sources` are configured; `polled` and `delivered` come from the running
-    loops and are empty without them.
+    loops and are empty without them. `new_names` are those that sources of the ledger get at the next start.
     """
     now_ms = to_ms(clock.now())
     under_way = {each.target: views.backfill(each) for each in requests.backfills(conn)}
     held = {row.name: row.holder for row in queries.leases(conn) if row.left_ms}
     live = replicas.live(conn)
-    of_sources = [_source(row, polled.get(row.name), row.name in sources, now_ms) for row in queries.sources(conn)]
+    renamed = new_names or {}
+    of_sources = [
+        _source(row, polled.get(row.name), row.name in sources, now_ms) | _change(row, row.name in sources, renamed)
+        for row in queries.sources(conn)
+    ]
     of_sinks = [
         _sink(row, delivered.get(row.name), now_ms) | {"shards_wait": _shards_wait(row, live, held)}
         for row in queries.sinks(conn)
@@ -127,7 +132,7 @@ def _source(row: SourceRow, polled: SourceStatus | None, configured: bool, now_m
     state = _state(polled) if polled is not None else None
     return {
         "source": row.name,
-        "state": state if configured else "retired",
+        "state": "retired" if row.retired_at is not None and not configured else state,
         "last_success": moment(row.polled_at),
         "lag_seconds": _age(row.polled_at, now_ms) if configured else None,
         "active": row.active,
@@ -138,6 +143,17 @@ def _source(row: SourceRow, polled: SourceStatus | None, configured: bool, now_m
         "last_error": polled.last_error if polled else None,
         "last_error_at": _time(polled.failed_at) if polled else None,
     }
+
+
+def _change(row: SourceRow, configured: bool, new_names: Mapping[str, str]) -> dict[str, str | None]:
+    """What the next start of the service does with the source."""
+    if (name := new_names.get(row.name)) is not None:
+        words = f"this configuration calls it {name}: it goes on under that name once the service starts with it"
+    elif not configured and row.retired_at is None:
+        words = "this configuration does not have it: the service retires it once it starts with it"
+    else:
+        words = None
+    return {"change": words}
 
 
 def _state(polled: SourceStatus) -> str | None:

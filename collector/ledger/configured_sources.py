@@ -80,6 +80,15 @@ def refusals(conn: Connection, sources: Sequence[Configured]) -> list[str]:
     return []
 
 
+def new_names(conn: Connection, sources: Sequence[Configured]) -> dict[str, str]:
+    """Of sources of the ledger that go on under another name once `sync_sources` is given these: that name, by the present one."""
+    try:
+        past = matched(sources, _known(conn))
+    except ConfigurationError:  # the start says it
+        return {}
+    return {one.name: name for name, one in past.items() if one.name != name}
+
+
 def take(conn: Connection, lease: str, holder: str, ttl_ms: int, *, source_id: int) -> Lease | None:
     """The lease of this source, as `leases.take`; None also where another replica has renamed the source, for then the
     right to poll its account has another name.

@@ -62,6 +62,8 @@ class SourceRow:
     waiting_since: int | None
     pending: int
     parked: int
+    retired_at: int | None = None
+    """When the service found that it left the configuration."""
 
     @property
     def active(self) -> int:
@@ -128,7 +130,8 @@ def sinks(conn: Connection) -> list[SinkRow]:
 def sources(conn: Connection) -> list[SourceRow]:
     """By name, those that left the configuration too."""
     table = schema.source
-    columns = select(table.c.id, table.c.name, table.c.polled_at, table.c.hinted_at).order_by(table.c.name)
+    names = ("id", "name", "polled_at", "hinted_at", "retired_at")
+    columns = select(*(table.c[name] for name in names)).order_by(table.c.name)
     counts, states, abandoned = _sums(conn, schema.tally.c.source_id), _open_states(conn), _abandoned(conn)
     return [
         SourceRow(

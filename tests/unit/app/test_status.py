@@ -2,6 +2,7 @@
 
 import io
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -85,3 +86,32 @@ def test_people_see_backfills_that_are_under_way(monkeypatch: pytest.MonkeyPatch
         assert "backfill under way: 1,200 runs looked at, 7 made\n" in said.replace("\t-\t-\n", "\n")
         assert "backfill under way: 1,200 of 5,000 runs looked at, 7 events put on their way" in said
         assert said.count("under way") == 2
+
+
+async def test_a_source_that_a_changed_configuration_renames_is_not_retired(tmp_path: Path) -> None:
+    """No service runs: the configuration was changed since the last one, and the next start acts on it."""
+    async with Served(WetransformSimulator(seed=5, now=now)) as served:
+        before = settings(tmp_path, served.url)
+        async with Service(before):
+            pass
+        [source] = before.sources
+        renamed = before.model_copy(update={"sources": (source.model_copy(update={"name": "renamed"}),)})
+        moved = before.model_copy(update={"sources": ()})
+        found = [
+            (await listings.look(each, partial(listings._status, each)))["sources"] for each in (before, renamed, moved)
+        ]
+        async with Service(renamed):
+            pass
+        async with Service(moved):
+            pass
+        found.append((await listings.look(before, partial(listings._status, moved)))["sources"])
+    assert [(row["source"], row["state"], row["change"]) for [row] in found] == [
+        (source.name, None, None),
+        (
+            source.name,
+            None,
+            "this configuration calls it renamed: it goes on under that name once the service starts with it",
+        ),
+        (source.name, None, "this configuration does not have it: the service retires it once it starts with it"),
+        ("renamed", "retired", None),
+    ]
