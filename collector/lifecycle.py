@@ -26,6 +26,8 @@ from collector.model import (
 
 DERIVED = 5
 """The version of UUIDs that adapters derive where the platform gives none."""
+SAME_MOMENT = timedelta(minutes=1)
+"""Times of a run's making that are no further apart are the same, given with more or less precision."""
 MISSES_ALLOWED = 3
 """A run that was not found so many times in a row is given up."""
 
@@ -188,6 +190,8 @@ def _after_the_end(known: Run, seen: Observation) -> Step:
     if seen.run_id != known.run_id:
         cause = f"the key {known.key} of run {known.run_id} is now reported for run {seen.run_id}, which is left out"
         return Step(known, skips=(Skip(SkipKind.LATE, known.key, cause),))
+    if (made_at := _made_later(known, seen)) is not None:
+        return _left_out_as_another(known, made_at)
     if seen.raw_state == known.raw_state and not (is_made and known.misses):
         return Step(known)
     updated = replace(known, raw_state=seen.raw_state, misses=0) if is_made else known
@@ -195,6 +199,28 @@ def _after_the_end(known: Run, seen: Observation) -> Step:
         return Step(updated)
     cause = f"run {known.key} was {known.state} and is now reported as {seen.raw_state}; the first end stays"
     return Step(updated, skips=(Skip(SkipKind.LATE, known.key, cause),))
+
+
+def _made_later(known: Run, seen: Observation) -> datetime | None:
+    """When the run was made that the platform reports now, if that is after the known one was: it used a key again."""
+    if known.queued_at is None or seen.queued_at is None or seen.queued_at - known.queued_at <= SAME_MOMENT:
+        return None
+    return seen.queued_at
+
+
+def _left_out_as_another(known: Run, made_at: datetime) -> Step:
+    """Counted once: the run that ended notes it."""
+    if known.handle.get(_GIVEN_AGAIN) == made_at.isoformat():
+        return Step(known)
+    cause = (
+        f"run {known.key} ended and was made at {known.queued_at}; the platform now reports one of this id that was "
+        f"made at {made_at}, which is left out"
+    )
+    noted = replace(known, handle={**known.handle, _GIVEN_AGAIN: made_at.isoformat()})
+    return Step(noted if known.ended_at is not None else known, skips=(Skip(SkipKind.LATE, known.key, cause),))
+
+
+_GIVEN_AGAIN = "given_again"
 
 
 def _queued(run: Run) -> Step:

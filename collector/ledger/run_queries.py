@@ -111,8 +111,10 @@ def runs_before(
     run = schema.run
     further = behind(place_of(conn, before))
     in_time = select(run.c.id).where(*wanted.times(), *further).order_by(*NEWEST_FIRST)
-    some = select(run.c.id).where(run.c.id.in_(in_time.limit(searched)), *wanted.conditions())
-    numbers = conn.scalars(some.order_by(*NEWEST_FIRST).limit(limit)).all()
+    some = in_time  # of which without conditions the first ones are those
+    if conditions := wanted.conditions():
+        some = select(run.c.id).where(run.c.id.in_(in_time.limit(searched)), *conditions).order_by(*NEWEST_FIRST)
+    numbers = conn.scalars(some.limit(min(limit, searched))).all()
     rows = _as_runs(conn, _run_rows().where(run.c.id.in_(numbers)).order_by(*NEWEST_FIRST))
     last = numbers[-1] if len(numbers) == limit else conn.scalar(in_time.limit(1).offset(searched - 1))
     if last is None:

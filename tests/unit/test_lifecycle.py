@@ -250,6 +250,18 @@ def test_a_contradiction_after_the_end_is_counted_and_not_reported() -> None:
     assert step.run == replace(run, raw_state="running")
 
 
+def test_an_id_that_the_platform_uses_again_after_the_end_is_counted_once_whatever_its_state() -> None:
+    first = replace(seen(RunState.SUCCEEDED, 5), queued_at=at(0))
+    run = finish(take(None, first).run, Enrichment()).run
+    assert take(run, replace(first, queued_at=at(60))).skips == ()
+    for state in (RunState.SUCCEEDED, RunState.RUNNING):
+        step = take(run, replace(seen(state, 100), queued_at=at(61)))
+        assert ([skip.kind for skip in step.skips], step.transitions) == ([SkipKind.LATE], ())
+        assert step.run.raw_state == run.raw_state
+        assert take(step.run, replace(seen(RunState.FAILED, 110), queued_at=at(61))).skips == ()
+        assert take(step.run, replace(seen(RunState.FAILED, 110), queued_at=at(200))).skips != ()
+
+
 def test_a_contradiction_that_stays_is_counted_once() -> None:
     """A list of what changed shows a run that was opened again with every poll until something else changes."""
     run = finish(take(None, seen(RunState.SUCCEEDED, 5)).run, Enrichment()).run
