@@ -28,7 +28,9 @@ def _read(text: str, catalog: Catalog, limits: Limits, stopped: Callable[[], boo
     if is_longer(text, limits.tokens):
         return _scanned(text, catalog, f"the query has more than {limits.tokens} words, too many to be parsed")
     if (mark := foreign(text)) is not None:
-        return _scanned(text, catalog, f"the query cannot be parsed{place_at(text, mark.start)}: {mark.text} is no SQL")
+        return _scanned(
+            text, catalog, f"the query cannot be parsed{place_at(text, mark.start)}: {mark.text} is not SQL"
+        )
     budget = Budget(limits.steps, limits.seconds, stopped)
     try:
         tree = parse(text, budget)
