@@ -14,7 +14,7 @@ from collector.app import configuration, factory, ledgers
 from collector.app.control import refuse_unusable
 from collector.app.status import divisions
 from collector.app.tables import Column, Kind, show
-from collector.clock import Clock, SystemClock
+from collector.clock import Clock, SystemClock, duration
 from collector.errors import LedgerError, LedgerForeign, LedgerMissing, LedgerTooNew, SourceError
 from collector.ledger import configured_sources, job_queries, jobs, migration, queries
 from collector.ledger.port import Ledger
@@ -23,12 +23,15 @@ from collector.logs import set_up
 from collector.model import Job, RunState, SkipKind
 from collector.platforms.base import MEND_PLUGIN, Finding, Listing, Planning, Platform, load_finding
 from collector.redaction import redacted
+from collector.reports import RequestReport
 from collector.secret_registry import secret_registry
 from config.advice import advice
 from config.settings import Settings
 from config.web import Access
 
 PATIENCE = 90.0
+LARGEST_SKEW = 60.0
+"""Seconds between a platform's clock and ours; the alert LineageClockSkew has the same."""
 COLUMNS = (
     Column("part", Kind.NAME, 90),
     Column("subject", Kind.NAME, 95),
@@ -193,8 +196,9 @@ async def _all(settings: Settings, clock: Clock) -> list[Row]:
     known = await _known(settings)
     aliases = factory.job_aliases(settings.jobs)
     for source in settings.sources:
-        platform = factory.platform(source, clock, lambda _: None)
-        check = partial(_of_source, platform, known.get(source.name, _Known()), aliases)
+        requests = list[RequestReport]()
+        platform = factory.platform(source, clock, requests.append)
+        check = partial(_of_source, platform, known.get(source.name, _Known()), aliases, requests)
         parts.append((f"source {source.name}", check, platform.close))
     for each in settings.sinks:
         sink = factory.sink(each, clock)
@@ -232,18 +236,40 @@ async def _known(settings: Settings) -> dict[str, _Known]:
         return {}
 
 
-async def _of_source(platform: Platform, known: _Known, aliases: JobAliases) -> list[Finding]:
-    """The checks of the platform, and, if all passed, whether its limit allows to watch the open runs, and the names of jobs that
-    never ran.
+async def _of_source(
+    platform: Platform, known: _Known, aliases: JobAliases, requests: Sequence[RequestReport]
+) -> list[Finding]:
+    """The checks of the platform, whether its clock is ours, and, if all passed, whether its limit allows to watch the open runs,
+    and the names of jobs that never ran. `requests` are those that the checks made.
     """
-    found = await platform.check()
-    if not all(each.ok for each in found):
+    found = list(await platform.check())
+    works = all(each.ok for each in found)
+    found += _clocks(requests)
+    if not works:
         return found
     load = platform.load(known.watched) if isinstance(platform, Planning) else None
     loads = [load_finding(load)] if load is not None else []
     if not aliases.rules or not isinstance(platform, Listing):
         return [*found, *loads]
     return [*found, *loads, *await _names_to_come(platform, aliases, known.jobs)]
+
+
+def _clocks(requests: Sequence[RequestReport]) -> list[Finding]:
+    """That the platform's clock and ours differ, if they do; the least of the differences, as answers may be late."""
+    ahead = min((each.ahead for each in requests if each.ahead is not None), key=abs, default=0.0)
+    if abs(ahead) <= LARGEST_SKEW:
+        return []
+    detail = (
+        f"the platform's clock is {duration(abs(ahead))} {'ahead of' if ahead > 0 else 'behind'} that of this machine"
+    )
+    return [
+        Finding(
+            "clock",
+            False,
+            detail,
+            "correct the one that is wrong; with several sources, all differ from yours if it is yours",
+        )
+    ]
 
 
 async def _one(part: str, check: Check, close: Close) -> list[Row]:
