@@ -99,6 +99,7 @@ def test_the_package_holds_no_tests_and_no_examples(helm: Helm, tmp_path: Path) 
         names = {name.removeprefix("lineage-collector/") for name in archive.getnames()}
     assert not [name for name in names if name.startswith(("ci/", "examples/"))]
     assert {"Chart.yaml", "values.yaml", "values.schema.json", "README.md", "files/reads_metrics.py"} <= names
+    assert "files/values.schema.json" in names
     text = generated_files.README.read_text()
     links = [*re.findall(r"\]\(([^)#]+)", text), *re.findall(r"^\[\w+\]: (\S+)", text, re.MULTILINE)]
     assert links

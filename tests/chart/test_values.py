@@ -234,6 +234,22 @@ _BAD: list[tuple[dict[str, Any], str]] = [
         {"prometheusRule": {"rules": {"LineageRunStael": {}}}},
         "LineageRunStael is not a known key; did you mean LineageRunStale?",
     ),
+    (
+        {"config": {"sinks": [{"name": "a b", "type": "marquez", "url": "http://a"}]}},
+        'config.sinks[0].name: "a b" cannot be used here: Your name for this sink',
+    ),
+    (
+        {"config": {"sinks": [{"name": "k", "type": "kafka", "bootstrap_servers": "a:9", "topic": "a b"}]}},
+        "It must match ^[A-Za-z",
+    ),
+    (
+        {"secrets": {"files": [{"existingSecret": "cdf", "items": [{"key": "client-secret", "path": "../cdf"}]}]}},
+        "secrets.files: ../cdf of client-secret leaves the folder cdf: write a path within it, such as client-secret",
+    ),
+    (
+        {"web": {"certificate": {"enabled": True, "issuerRef": {"name": "x"}, "duration": "30m"}}},
+        "web.certificate.duration: 30m is shorter than the hour that cert-manager requires: write for example 2160h",
+    ),
     ({"config": {"stop_within": "5 min"}}, 'config.stop_within: "5 min" cannot be used here: write for example 30s or'),
     (
         {"config": {"ledger": {"max_size": "12 quintals"}}},

@@ -111,12 +111,12 @@ config.{{ $kind }}[{{ $index }}].{{ first $of }}: {{ $word | quote }} is not bui
 {{- if or (has $key $hidden) (regexMatch "\\.headers\\." .path) -}}what is written there{{- else -}}{{ .node | trunc 60 | quote }}{{- end -}}
 {{- end -}}
 
-{{/* What to write, of a schema: its examples, else its description or its pattern. */}}
+{{/* What to write, of a schema: its examples, else its description and its pattern. */}}
 {{- define "lineage-collector.advice" -}}
 {{- with get . "examples" -}}
 write for example {{ . | join " or " }}
 {{- else -}}
-{{ get . "description" | default (printf "it must match %s" (get . "pattern")) }}
+{{ with get . "description" }}{{ . }} {{ end }}It must match {{ get . "pattern" }}
 {{- end -}}
 {{- end -}}
 

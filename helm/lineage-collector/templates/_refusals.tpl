@@ -98,6 +98,11 @@ secrets.env.{{ $name }} is in extraEnv too
 secrets.files: the folder {{ $folder }} is in use already: give {{ .existingSecret }} another name
 {{- end }}
 {{- $folders = append $folders $folder }}
+{{- range .items }}
+{{- if regexMatch "^/|(^|/)\\.\\.(/|$)" .path }}
+secrets.files: {{ .path }} of {{ .key }} leaves the folder {{ $folder }}: write a path within it, such as {{ .key }}
+{{- end }}
+{{- end }}
 {{- end }}
 {{- end -}}
 
@@ -350,6 +355,11 @@ caBundle: give either existingConfigMap or existingSecret
 {{- end }}
 {{- if and .Values.web.certificate.enabled (not (.Values.web.certificate.issuerRef).name) }}
 web.certificate.issuerRef.name is missing: name the issuer of the certificate
+{{- end }}
+{{- with .Values.web.certificate.duration }}
+{{- if lt (include "lineage-collector.config.seconds" . | int64) 3600 }}
+web.certificate.duration: {{ . }} is shorter than the hour that cert-manager requires: write for example 2160h
+{{- end }}
 {{- end }}
 {{- $http := list }}
 {{- range .Values.config.sinks }}
