@@ -8,7 +8,7 @@ import random
 import secrets
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -185,8 +185,9 @@ class Store(ThreadedStore):
         self._listeners.announce(frozenset({Change.LOSS}))
 
     def _close(self) -> None:
-        within = CLOSE_WITHIN
-        ended = [pool.stop(within) for pool in (self._polls, self._claims, self._shown, self._writers, self._first)]
+        pools = self._polls, self._claims, self._shown, self._writers, self._first
+        with ThreadPoolExecutor(len(pools)) as together:
+            ended = list(together.map(lambda pool: pool.stop(CLOSE_WITHIN), pools))
         self._watch.stop()
         self._notices.stop()
         if not all(ended):

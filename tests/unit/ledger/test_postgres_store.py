@@ -39,6 +39,7 @@ from collector.ledger.port import Change
 from collector.ledger.postgres import faults, preparation, watch
 from collector.ledger.postgres import store as module
 from collector.ledger.postgres.database import Database
+from collector.ledger.postgres.pool import Pool
 from collector.ledger.postgres.store import Store
 from collector.ledger.replicas import Replica
 from collector.ledger.runs import PollCommit
@@ -389,6 +390,19 @@ async def test_a_frozen_server_is_noticed_and_what_waits_for_it_ends(
                 await asyncio.sleep(0.1)
     assert await store.read(names) == ["after", "before"]
     await store.close()
+
+
+def test_all_threads_are_waited_for_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that is frozen must not hold up the stop once for each kind of work."""
+    store = Store(Database("postgresql://nobody@127.0.0.1:1/none", "lineage"), writes=True)
+    stop, together = Pool.stop, threading.Barrier(5)
+
+    def stops(pool: Pool, within: float | None = None) -> bool:
+        together.wait(20)
+        return stop(pool, within)
+
+    monkeypatch.setattr(Pool, "stop", stops)
+    store._close()
 
 
 async def test_no_connection_that_is_left_is_waited_for(own_postgres: PostgresServer) -> None:
