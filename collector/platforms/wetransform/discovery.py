@@ -70,8 +70,8 @@ class Discovery:
         self._source, self._api, self._definitions, self._place, self._clock = source, api, definitions, place, clock
         self._customer, self.wants, self._rate = customer, wanted, rate
         self._next_at: datetime | None = None
-        self.requests_per_minute = 0.0
-        """What the walks cost, known after the first one."""
+        self.requests_per_minute = timedelta(minutes=1) / _SHORTEST_INTERVAL
+        """What the walks cost; of one page each until the first one has counted them."""
         self._unread_times = UnreadTimes()
         self._own: dict[str, WatchedRun] = {}
         self._loaded: tuple[str | None, Memory] = (None, Memory())

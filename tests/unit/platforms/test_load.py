@@ -107,7 +107,8 @@ async def test_wetransform_counts_its_walks_of_the_list() -> None:
     async with wetransform_rig(SimulatedClock()) as rig:
         poller = rig.poller(discover=True)
         platform = rig.adapter(discover=True)
-        assert platform.load({}).needed == 0
+        assert platform.load({}).needed == 1, "of one page, until a walk has counted them"
+        assert "1 page every 60 s" in load_words(platform.load({}))
         await poller.cycle()
         assert isinstance(poller.platform, Planning)
         load = poller.platform.load({})

@@ -724,7 +724,7 @@ class TestWatch:
     @pytest.mark.parametrize(
         ("key", "options", "words"),
         [
-            (str(UUID(int=3)), {}, "id of its transformation is not meant"),
+            (str(UUID(int=3)), {}, "not that of its transformation"),
             ("17", {}, "an automation id is a UUID"),
             (str(UUID(int=3)), {"colour": "red"}, "no option colour"),
         ],
@@ -734,7 +734,7 @@ class TestWatch:
             await rig.adapter().watch(key, options)
 
     async def test_the_id_of_a_transformation_is_not_that_of_a_run(self, rig: WetransformRig) -> None:
-        with pytest.raises(NotFound, match="id of its transformation is not meant"):
+        with pytest.raises(NotFound, match="not that of its transformation"):
             await rig.adapter().watch(rig.simulator.transformations[0].key, {})
 
 
