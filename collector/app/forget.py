@@ -72,7 +72,7 @@ def _unknown(name: str, wanted: str, known: dict[TargetKind, list[str]], configu
         if left
         else "all sources and sinks of the ledger are in the configuration"
     )
-    return f"the ledger has no source and no sink {name!r}{hint}; {can}"
+    return f"the ledger has no source and no sink {name!r}; {can}{hint}"
 
 
 def _held(conn: Connection, *, kind: TargetKind, name: str) -> tuple[Inventory, list[OpenRun]]:

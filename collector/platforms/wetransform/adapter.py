@@ -128,7 +128,9 @@ class Wetransform:
         try:
             seen = await self._runs.read(automation_id, customer)
         except NotFound as error:
-            hint = "there is no such run, or not for this customer; give the run's own id, not that of its transformation"
+            hint = (
+                "there is no such run, or not for this customer; give the run's own id, not that of its transformation"
+            )
             raise NotFound(f"{error}; {hint}") from error
         except Forbidden as error:
             hint = "the token may not see this run: give the customer for whom it runs, or have the token's user allowed to"

@@ -82,7 +82,7 @@ def act(tmp_path: Path) -> Forget:
         ("sink:marquez", r"sink marquez is in the configuration"),
         (
             "old-plnt",
-            r"no source and no sink 'old-plnt'; did you mean old-plant\?; forget can remove source:marquez, source:old",
+            r"no source and no sink 'old-plnt'; forget can remove source:marquez, source:old-plant.*; did you mean old-plant\?",
         ),
         ("sink:old-plant", r"no source and no sink 'sink:old-plant'"),
         ("twin", r"a source and a sink have the name twin: use source:twin or sink:twin"),
