@@ -500,6 +500,35 @@ async def test_a_run_that_cannot_be_created_is_still_started(deployment: Deploym
     assert (await deployment.marquez.run(run))["state"] == "RUNNING"
 
 
+@pytest.mark.parametrize(
+    ("kinds", "facets", "calls"),
+    [
+        (["START", "START"], {}, ["runs", "lineage", "runs", "lineage"]),
+        (["START"], child("cdf://host/p", "flow"), ["lineage"]),
+        (["COMPLETE"], {}, ["lineage"]),
+    ],
+    ids=["a START that comes again: Marquez has lost the run", "a child is made by its event", "an end makes none"],
+)
+async def test_what_makes_a_run(kinds: list[str], facets: dict[str, Any], calls: list[str]) -> None:
+    requests = list[str]()
+
+    async def answering(request: web.Request, body: bytes) -> web.Response:
+        requests.append(request.path.rpartition("/")[2])
+        return web.json_response({}, status=201)
+
+    async with recorder(answering) as served:
+        sink = make_sink(served.url)
+        try:
+            for kind in kinds:
+                given = event(1, 0)
+                body = json.loads(given.body)
+                body |= {"eventType": kind, "run": body["run"] | facets}
+                await send(sink, [given._replace(kind=EventKind(kind), body=json.dumps(body).encode())])
+        finally:
+            await sink.close(1)
+    assert requests == calls
+
+
 async def test_a_run_that_marquez_no_longer_has_is_created_again() -> None:
     """Its database was set back. Over the runs API alone, a state of a run that is not there is a 404."""
     lost, requests = False, list[str]()
@@ -561,6 +590,8 @@ async def test_created_runs_are_remembered_but_not_for_ever(deployment: Deployme
 
 
 async def test_check_distinguishes_an_outage_from_something_else(deployment: Deployment) -> None:
+    [finding] = await deployment.sink.check()
+    assert finding.ok
     deployment.simulator.database.stop()
     [finding] = await deployment.sink.check()
     assert "database" in str(finding.remedy)

@@ -413,6 +413,7 @@ def _job(source: str, job: str, **more: Any) -> JobState:
 
 ODD_JOBS = (
     _job("plant-a", 'a "b"\\c\nd %s {e} ü'),
+    _job("plant-a", 'only "quoted"', name="only two\nlines", schedule="only a \\"),
     _job('50 % \\ "x"', "%d", name="", schedule="*/5 * * * *", stale=3, duration_bounded=True),
     _job("plant-a", "never ended", ended_at=None, outcomes={}),
     _job("plant-a", "never began", started_at=None, state=RunState.QUEUED),
@@ -446,6 +447,7 @@ async def test_a_divided_sink_has_one_series_of_each_kind_and_its_leases_are_tho
     async def circuit() -> float:
         return (await series(shown, "lineage_sink_circuit_open", "sink"))[("marquez",)]
 
+    assert await circuit() == 0, "before anything was sent"
     for count in (1, 3, 3):
         shown.divided("marquez", count)
     assert await leases() == {(f"sink:marquez#{number}",): 0 for number in range(3)}

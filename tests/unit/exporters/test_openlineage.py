@@ -274,6 +274,16 @@ async def test_check_sends_nothing_that_could_be_kept(backend: Backend, opened: 
     assert backend.recorder.accepted == []
 
 
+async def test_check_doubts_an_endpoint_that_takes_an_empty_body(backend: Backend, opened: Opened) -> None:
+    async def taken(request: web.Request, body: bytes) -> web.Response:
+        return web.Response(status=200)
+
+    async with recorder(taken) as requests:
+        backend.recorder = requests
+        finding, *_ = await opened(backend.sink()).check()
+        assert "is it an OpenLineage endpoint?" in finding.detail
+
+
 @pytest.mark.parametrize(("status", "remedy"), [(401, "key"), (404, "endpoint"), (500, "own log"), (503, "own log")])
 async def test_check_says_what_to_do(backend: Backend, opened: Opened, status: int, remedy: str) -> None:
     async def refused(request: web.Request, body: bytes) -> web.Response:

@@ -110,7 +110,8 @@ def test_the_forms_of_a_batch() -> None:
 
 
 async def test_events_go_together_and_one_goes_alone(backend: Backend) -> None:
-    sink = backend.sink({"size": 4})
+    sink = backend.sink({"size": 4}, concurrency=3)
+    assert sink.capacity == 12
     assert set((await send(sink, EVENTS)).values()) == {Delivered()}
     assert (backend.simulator.batches, backend.simulator.singles) == ([4, 4, 2], 0)
     await send(sink, [event(11, 1)])
@@ -153,6 +154,13 @@ async def test_a_batch_that_is_too_large_is_halved_and_the_next_is_smaller(backe
     more = [event(strand, 2) for strand in range(10)]
     assert set((await send(sink, more)).values()) == {Delivered()}
     assert max(backend.simulator.batches) == 2
+
+
+async def test_a_batch_is_limited_in_bytes_too(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("exporters.sinks.openlineage.BATCH_BYTES", 3 * len(EVENTS[0].body))
+    assert set((await send(backend.sink(), EVENTS)).values()) == {Delivered()}
+    assert backend.simulator.batches == [3, 3, 3]
+    assert backend.simulator.singles == 1
 
 
 async def test_an_event_that_is_too_large_is_parked_alone(backend: Backend) -> None:

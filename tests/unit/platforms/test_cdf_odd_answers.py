@@ -164,12 +164,16 @@ async def test_a_page_that_was_too_large_is_not_asked_for_again_for_an_hour(
 async def test_a_single_row_that_is_too_large_is_an_error_of_the_source(
     rig: CdfRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    limits: list[int] = []
+
     async def answer(api: Api, limit: int, cursor: str | None = None) -> Page:
+        limits.append(limit)
         raise TooLarge("more than 32 MiB")
 
     monkeypatch.setattr(Api, "jobs", answer)
     with pytest.raises(TooLarge):
         await rig.poller.cycle()
+    assert limits[-1] == 1, "a page of none would be refused"
 
 
 async def test_longer_pages_that_are_too_large_are_not_tried_again(

@@ -7,6 +7,7 @@ import pytest
 
 from collector.model import RunState, SkipKind
 from collector.platforms.dataprep.cycle import AT_ONCE, ONE_BY_ONE, WORTH_A_LIST
+from collector.testing.faults import Fault, FaultKind
 from simulators.dataprep import Feature, Level, Scenario
 from simulators.dataprep.switches import FEATURES
 from tests.dataprep_rig import DataprepRig, dataprep_rig
@@ -102,6 +103,27 @@ async def test_single_reads_stop_when_their_time_is_over_and_go_on_with_the_next
         rig.seconds_each = 0.0
         await poll(rig)
         assert all(run.seen_at >= begin_at for run in rig.poller.runs.values())
+
+
+@pytest.mark.parametrize(
+    ("status", "body"), [(403, None), (404, None), (200, {"rows": []})], ids=["forbidden", "gone", "no list"]
+)
+async def test_runs_that_begin_are_read_one_by_one_where_the_list_fails(status: int, body: Any) -> None:
+    async with dataprep_rig(Level.L2) as rig:
+        await settled(rig)
+        begin(rig, WORTH_A_LIST)
+        rig.simulator.faults.plan(Fault(FaultKind.STATUS, path="GET .*/jobGroups$", times=-1, status=status, body=body))
+        await poll(rig)
+        assert states(rig)[RunState.RUNNING] == WORTH_A_LIST
+
+
+async def test_one_run_that_cannot_be_read_leaves_the_others_their_turn() -> None:
+    async with dataprep_rig(Level.L2) as rig:
+        await settled(rig)
+        first, *_ = begin(rig, WORTH_A_LIST - 1)
+        rig.simulator.faults.plan(Fault(FaultKind.STATUS, path=f"jobGroups/{first}$", times=-1, status=500))
+        await poll(rig)
+        assert states(rig)[RunState.RUNNING] == WORTH_A_LIST - 2
 
 
 async def test_previews_are_skipped_once() -> None:

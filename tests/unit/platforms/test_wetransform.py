@@ -707,10 +707,14 @@ class TestWatch:
             await platform.watch(rig.start(seconds=20).key, {})
         assert (await rig.requests())["GET /transformations"] == 1
 
-    async def test_where_it_is_not_known_the_source_names_the_job(self, rig: WetransformRig) -> None:
+    @pytest.mark.parametrize("listed", ["twice", "never"])
+    async def test_where_it_is_not_known_the_source_names_the_job(self, rig: WetransformRig, listed: str) -> None:
         first = rig.simulator.transformations[0]
-        rig.simulator.state.add_transformation(rig.simulator.account, source_id=first.source_id)
         run, poller = rig.start(seconds=20), rig.poller()
+        if listed == "twice":
+            rig.simulator.state.add_transformation(rig.simulator.account, source_id=first.source_id)
+        else:
+            first.deleted_at = rig.clock.now()
         poller.adopt(await poller.platform.watch(run.key, {}))
         await poller.follow(60)
         assert poller.runs[run.key].job.name == f"transformation/source-{first.source_id}"

@@ -237,6 +237,7 @@ class TestWalking:
         assert run.facts.tags == (("synthesised", "true"),)
         assert run.facts.ids["synthesised_from"] == "download_url"
         assert run.facts.external_id is None
+        assert "automation_id" not in run.facts.ids
         assert run.job.name == f"transformation/{real.transformation.key}"
         assert run.facts.outputs is not None
         assert run.facts.outputs[0].fields
@@ -256,6 +257,7 @@ class TestWalking:
         rig.start(seconds=20)
         await poller.follow(200, every=10)
         assert only(poller).state is RunState.SUCCEEDED
+        assert (only(poller).queued_at is None) == (silent == "changes_imported_at"), "an old import began no new run"
 
     async def test_where_the_list_shows_no_results_it_takes_longer(self, rig: WetransformRig) -> None:
         rig.simulator.state.behaviour.full_list_entries = False
@@ -404,6 +406,7 @@ class TestWalking:
         for poller in (mine, theirs):
             await poller.follow(200, every=10)
         assert (len(mine.runs), len(theirs.runs)) == (0, 1)
+        assert only(theirs).handle["customer"] == "cust-1"
         assert "cust-1" not in repr((only(theirs).facts, only(theirs).job))
 
     @pytest.mark.parametrize(
