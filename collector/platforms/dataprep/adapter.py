@@ -181,8 +181,8 @@ class DataprepPlatform:
                     break
                 present |= _keys(page)
                 unknown = [group for group in page.groups if _is_unreported(cycle, group)]
-                if unknown or page.skips:
-                    yield await cycle.page(unknown, page.skips)
+                # an empty one, too, shows that the poll goes on
+                yield await cycle.page(unknown, page.skips) if unknown or page.skips else Poll()
         lost = _lost(cycle, present)[:SWEPT_ONE_BY_ONE]
         marked = [replace(run, handle={**run.handle, observations.ALONE: "yes"}) for run in lost]
         async for seen in cycle.alone(marked):
@@ -196,9 +196,8 @@ class DataprepPlatform:
         async for page in run_lists.newest(self._api, self._deployment):
             created = _created(page)
             highest, whole = max(highest, newest(created, self._api.clocks)), page.whole
-            seen = await cycle.page(_concerned(cycle, page, since, changed_since), page.skips)
-            if seen != Poll():
-                yield seen
+            # an empty one, too, shows that the poll goes on
+            yield await cycle.page(_concerned(cycle, page, since, changed_since), page.skips)
             present = _keys(page)
             is_past = page.ordered and min(created, default=since) < since
             if is_past and _is_decided(wanted, present):

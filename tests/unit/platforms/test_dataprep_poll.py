@@ -755,3 +755,15 @@ async def test_a_backfill_makes_the_runs_that_ended_in_its_window(level: Level) 
     assert sorted({one.key for one in seen}) == sorted(ended[1:3]), f"not {ended[0]}, {ended[3]} or {under_way}"
     assert {one.state for one in seen} == {RunState.SUCCEEDED, RunState.FAILED}
     assert all(window.has(to_ms(one.ended_at or now)) for one in seen)
+
+
+@pytest.mark.parametrize("level", [Level.L1, Level.L2])
+async def test_each_page_of_a_long_list_shows_that_the_poll_goes_on(level: Level) -> None:
+    """Three pages of runs that are known, of which the open one is the last: with a minute for each they took too long without a sign."""
+    async with dataprep_rig(level) as rig:
+        await start(rig, "stuck")
+        await start(rig, *(["stuck"] if level is Level.L2 else ["complete"]) * 250)
+        await rig.poller.follow(1200, every=300)
+        rig.clock.advance(600)
+        pages = await rig.poller.cycle()
+        assert len(pages) >= 4
