@@ -362,8 +362,8 @@ def test_the_image(helm: Helm, minimal: Values, rendered: Rendered) -> None:
         assert found == {image}
     for _, pod in pods(rendered("company")):
         assert pod["spec"]["imagePullSecrets"] == [{"name": "registry-credentials"}]
-    local = helm.objects(laid_over(minimal, {"image": {"registry": "", "tag": "dev+1"}}))
-    assert collector(local)["image"] == "lineage-collector/lineage-collector:dev+1"
+    local = helm.objects(laid_over(minimal, {"image": {"registry": "", "tag": "dev_1."}}))
+    assert collector(local)["image"] == "lineage-collector/lineage-collector:dev_1."
     assert only(local, "Service")["metadata"]["labels"]["app.kubernetes.io/version"] == "dev_1"
 
 
