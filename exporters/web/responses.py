@@ -1,5 +1,6 @@
 """What the pages answer: HTML of the templates beside this module, and JSON."""
 
+import hashlib
 import logging
 import re
 from collections.abc import Callable, Mapping
@@ -69,8 +70,13 @@ def _environment() -> "Environment":
         "part": _part,
         "short": short_count,
     }
-    made.globals |= {"pages": PAGES, "others": OTHERS}
+    made.globals |= {"pages": PAGES, "others": OTHERS, "edition": _edition()}
     return made
+
+
+def _edition() -> str:
+    """Changes with the style and the script, so that a browser takes no former one from its cache after an upgrade."""
+    return hashlib.sha256(b"".join(file.read_bytes() for file in STATIC)).hexdigest()[:8]
 
 
 BackendLink = Callable[[str, str, str], str]

@@ -22,6 +22,7 @@ from collector.ledger.restriction import Alone
 from collector.ledger.sqlite.store import Store
 from collector.model import Dataset, Definition, Facts, Interval, Skip, SkipKind, Stage, StageState
 from collector.testing.clock import SimulatedClock
+from exporters.web import responses
 from exporters.web.pages import serve
 from tests.unit.exporters.test_web import GOOD, LEDGER
 from tests.unit.ledger.ledgers import (
@@ -440,16 +441,27 @@ async def test_an_empty_ledger_has_a_page(tmp_path: Path) -> None:
         assert await data(client, "/api/v1/runs") == {"runs": [], "next": None}
 
 
+async def test_a_changed_style_has_another_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Browsers keep one for an hour: a page after an upgrade would have the former one."""
+    former = responses._edition()
+    (changed := tmp_path / "pages.css").write_text("p { color: red }")
+    monkeypatch.setattr(responses, "STATIC", {changed: "text/css"})
+    assert responses._edition() not in {former, ""}
+
+
 async def test_pages_run_and_load_nothing_from_elsewhere(tmp_path: Path) -> None:
     async with served(tmp_path) as client, client.get("/runs") as answer:
         policy = answer.headers["Content-Security-Policy"]
         shown = await answer.text()
-        async with client.get("/static/pages.css") as style:
+        [style_at] = re.findall('<link rel="stylesheet" href="([^"]*)">', shown)
+        async with client.get(style_at) as style:
             assert style.content_type == "text/css"
-        async with client.get("/static/live.js") as script:
+        [script_at] = re.findall('<script src="([^"]*)" defer>', shown)
+        async with client.get(script_at) as script:
             assert script.content_type == "text/javascript"
+    assert {style_at.partition("?")[0], script_at.partition("?")[0]} == {"/static/pages.css", "/static/live.js"}
     assert "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'" in policy
-    assert re.findall("<script[^>]*>[^<]*", shown) == ['<script src="/static/live.js" defer>']
+    assert re.findall("<script[^>]*>[^<]*", shown) == [f'<script src="{script_at}" defer>']
     assert "style=" not in shown
     assert "<style" not in shown
 
