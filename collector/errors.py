@@ -18,6 +18,7 @@ LineageError
     ├── LedgerLost         the file was deleted or replaced while it was open
     ├── LedgerForeign      the file is another program's
     ├── LedgerMissing      there is no ledger yet
+    ├── LedgerUnmigrated   an older version of this program wrote it, and the service was not started since
     ├── LedgerUnreachable  PostgreSQL does not answer: trying again may help
     └── LedgerTooNew       a newer version of this program wrote it
 
@@ -121,6 +122,10 @@ class LedgerLost(LedgerError):
 
 class LedgerMissing(LedgerError):
     """There is no ledger yet: it is created at the first start of the service."""
+
+
+class LedgerUnmigrated(LedgerError):
+    """The ledger was written by an older version of this program: the service migrates it when it starts."""
 
 
 class LedgerUnreachable(LedgerError):

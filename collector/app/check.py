@@ -15,7 +15,7 @@ from collector.app.control import refuse_unusable
 from collector.app.status import divisions
 from collector.app.tables import Column, Kind, show
 from collector.clock import Clock, SystemClock, duration
-from collector.errors import LedgerError, LedgerForeign, LedgerMissing, LedgerTooNew, SourceError
+from collector.errors import LedgerError, LedgerForeign, LedgerMissing, LedgerTooNew, LedgerUnmigrated, SourceError
 from collector.ledger import configured_sources, job_queries, jobs, migration, queries
 from collector.ledger.port import Ledger
 from collector.lineage.job_aliases import JobAliases, Renaming, renamings
@@ -112,7 +112,7 @@ def _unopened(settings: Settings, error: LedgerError) -> Row:
             return _row("ledger", path, False, str(error), "install the newer version, or restore a backup")
         case LedgerForeign():
             return _row("ledger", path, False, str(error), "set ledger.path to another file")
-        case LedgerMissing():
+        case LedgerMissing() | LedgerUnmigrated():
             return _row("ledger", path, True, str(error))
     return _row("ledger", path, settings.ledger.url is None, str(error))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, text
 
-from collector.errors import LedgerError, LedgerTooNew
+from collector.errors import LedgerTooNew, LedgerUnmigrated
 from collector.ledger.schema import APPLICATION_ID, REVISIONS, metadata
 from collector.logs import fields
 
@@ -48,12 +48,13 @@ def revision(conn: Connection) -> str | None:
 
 
 def check(conn: Connection, name: str) -> None:
-    """For readers, who change nothing. Raises `LedgerTooNew`, and `LedgerError` for one that is not migrated yet."""
+    """For readers, who change nothing. Raises `LedgerTooNew`, and `LedgerUnmigrated`."""
     found = version(conn)
     refuse_unusable(found, name)
     if found is None or (not found.is_newer and found.revision != REVISIONS[-1]):
         schema = None if found is None else found.revision
-        raise LedgerError(f"{name} has schema {schema} and needs {REVISIONS[-1]}: start the service, which migrates it")
+        words = f"{name} has schema {schema} and needs {REVISIONS[-1]}: start the service, which migrates it"
+        raise LedgerUnmigrated(words)
 
 
 def check_same(conn: Connection, name: str) -> None:

@@ -1,5 +1,6 @@
 """What `check` says of the load, with and without a ledger."""
 
+import asyncio
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -14,6 +15,8 @@ from collector.clock import SystemClock
 from collector.errors import ConfigurationError
 from collector.ledger import configured_sources, migration, schema, skips
 from collector.ledger.configured_sources import Configured
+from collector.ledger.postgres.database import Database
+from collector.ledger.postgres.store import Store as PostgresStore
 from collector.ledger.sqlite.store import Store
 from collector.model import Skip, SkipKind
 from config.settings import Settings
@@ -23,6 +26,7 @@ from simulators.server import Served
 from simulators.wetransform import WetransformSimulator
 from tests.deployment import now
 from tests.servers.ports import free_port
+from tests.servers.postgres import PASSWORD, PostgresServer
 from tests.unit.ledger.ledgers import ALL, START, Ledger
 
 
@@ -83,8 +87,12 @@ async def test_of_a_host_that_is_down_nothing_is_called_well(tmp_path: Path, giv
 
 
 def on(ledger: Path) -> Settings:
+    return with_ledger(path=ledger)
+
+
+def with_ledger(**ledger: object) -> Settings:
     source = {"platform": "wetransform", "name": "source", "tenant": "acme", "token": "wetransform-token"}
-    return Settings.model_validate({"ledger": {"path": ledger}, "sources": [source]})
+    return Settings.model_validate({"ledger": ledger, "sources": [source]})
 
 
 def made_newer(conn: Connection) -> None:
@@ -114,6 +122,23 @@ async def test_a_ledger_of_a_newer_version_that_only_added_is_usable(tmp_path: P
     again = Store.open(ledger, holder="test", clock=SystemClock())
     assert await again.read(migration.revision) == "9999", "it is not taken back"
     await again.close()
+
+
+async def test_a_ledger_that_the_next_start_migrates_is_no_fault(tmp_path: Path, postgres: PostgresServer) -> None:
+    """As before each upgrade: the chart starts no pod unless `check --offline` ends with 0."""
+    path, url = tmp_path / "ledger.db", postgres.url(postgres.new_database())
+    database = Database(url, "lineage", lambda: PASSWORD)
+    for settings, store in (
+        (on(path), Store.open(path, holder="test", clock=SystemClock())),
+        (with_ledger(url=url, password=PASSWORD), await asyncio.to_thread(PostgresStore.open, database)),
+    ):
+        await store.write(lambda conn: conn.execute(text("UPDATE alembic_version SET version_num = '0001'")))
+        await store.close()
+        [row] = await _of_ledger(settings)
+        assert row["ok"], row
+        assert (
+            f"has schema 0001 and needs {schema.REVISIONS[-1]}: start the service, which migrates it" in row["detail"]
+        )
 
 
 async def test_a_sink_that_refuses_all_is_found_without_asking_anybody(tmp_path: Path) -> None:
