@@ -248,7 +248,7 @@ def _running_or_waiting(run: Run, known: Run | None, seen: Observation) -> Step:
 
 
 def _with_end(run: Run, known: Run | None, seen: Observation, enrich_within: timedelta) -> Run:
-    within = _since_last_seen(known, seen)
+    within = _until(seen.ended_by, _since_last_seen(known, seen))
     return replace(
         run,
         state=seen.state,
@@ -304,6 +304,11 @@ def _since_last_seen(known: Run | None, seen: Observation) -> Interval:
     """The interval since the run was last seen; its bounds are in order even if clocks differ or went back."""
     after = known.seen_at if known is not None else seen.queued_at
     return Interval(after and min(after, seen.seen_at), seen.seen_at)
+
+
+def _until(time: datetime | None, within: Interval) -> Interval:
+    """The interval with this end, where the platform gives one; its bounds are in order even if clocks differ."""
+    return within if time is None else Interval(within.after and min(within.after, time), time)
 
 
 def _start(run: Run, within: Interval | None) -> tuple[Run, Transition]:

@@ -222,7 +222,8 @@ class Observation:
 
     `key` is the platform's id of the run, unique within the source. `seen_at` is when the answer came. The other
     times are the platform's own, None where it gives none: `queued_at` when the run was queued, `started_at` and
-    `ended_at` only if the platform really reports them. `settled` says that no enrichment is needed: everything the
+    `ended_at` only if the platform really reports them; `ended_by` is a time by which it had ended, where the platform reports
+    no better one or the enrichment has yet to read it. `settled` says that no enrichment is needed: everything the
     terminal event needs is here. `due_at` is when the adapter wants to look again, None for every cycle.
     `handle` is what the adapter needs to read this run again (stored, given back with the run, shown to nobody).
     `edition` is a number that an adapter never gives twice but for an observation of the same run that differs in nothing but
@@ -244,6 +245,7 @@ class Observation:
     due_at: datetime | None = None
     settled: bool = False
     edition: int | None = field(default=None, compare=False)
+    ended_by: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

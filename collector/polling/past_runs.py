@@ -76,7 +76,7 @@ class Desk:
 
 def ended_at(seen: Observation) -> datetime:
     """Of one that is over; the nearest to it that the platform says."""
-    return seen.ended_at or seen.started_at or seen.queued_at or seen.seen_at
+    return seen.ended_at or seen.ended_by or seen.started_at or seen.queued_at or seen.seen_at
 
 
 def family_ends(ended: Sequence[Observation]) -> dict[str, int]:

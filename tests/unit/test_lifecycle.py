@@ -49,6 +49,29 @@ def test_a_run_between_two_polls_gets_both_events_with_the_platforms_times() -> 
     assert all(transition.within is None for transition in done.transitions)
 
 
+def test_an_end_that_only_its_details_tell_is_bounded_without_them() -> None:
+    begun = take(None, seen(RunState.RUNNING, 10, queued_at=at(1), started_at=at(2)))
+    ended = take(begun.run, seen(RunState.SUCCEEDED, 90, ended_by=at(30)))
+    [end] = finish(ended.run, None, problem="429").transitions
+    assert (end.at, end.within) == (at(30), Interval(at(10), at(30)))
+    [end] = finish(ended.run, Enrichment(ended_at=at(20))).transitions
+    assert (end.at, end.within) == (at(20), None)
+
+
+def test_a_run_that_was_never_seen_before_its_end_may_have_begun_when_it_was_queued() -> None:
+    step = take(None, seen(RunState.FAILED, 90, queued_at=at(1), ended_by=at(30)))
+    start, end = finish(step.run, None, problem="429").transitions
+    assert (start.at, start.within) == (at(1), Interval(at(1), at(30)))
+    assert (end.at, end.within) == (at(30), Interval(at(1), at(30)))
+
+
+def test_the_bounds_of_an_end_are_in_order_whatever_the_clocks_show() -> None:
+    begun = take(None, seen(RunState.RUNNING, 60, queued_at=at(1), started_at=at(2)))
+    ended = take(begun.run, seen(RunState.SUCCEEDED, 90, ended_by=at(30)))
+    [end] = finish(ended.run, None).transitions
+    assert (end.at, end.within) == (at(30), Interval(at(30), at(30)))
+
+
 def test_a_run_that_ended_before_it_began_gets_both_at_its_end() -> None:
     step = take(None, seen(RunState.FAILED, 90, queued_at=at(1), ended_at=at(5)))
     assert events_of(finish(step.run, Enrichment())) == [(EventKind.START, at(5)), (EventKind.FAIL, at(5))]

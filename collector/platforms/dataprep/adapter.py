@@ -8,7 +8,7 @@ from math import ceil
 from collector.clock import from_ms, to_ms
 from collector.errors import BadAnswer, NotFound, SourceError
 from collector.logs import fields
-from collector.model import Enrichment, Observation, Poll, Run, RunState
+from collector.model import Enrichment, Job, Observation, Parent, Poll, Run, RunState
 from collector.platforms.answers import Forbidden
 from collector.platforms.base import Choice, Context, Finding, Load
 from collector.platforms.dataprep import cursor as cursors
@@ -230,10 +230,9 @@ class DataprepPlatform:
 
     def _just_started(self, key: str, recipe: str, parameters: tuple[tuple[str, str], ...]) -> Observation:
         """It runs, whatever the first look at it says."""
-        now = self._clock.now()
         group = Group(key, "Created", recipe, None, None)
         job = self._parts.place.recipe_job(recipe, self._definitions.known_names(recipe))
-        return observations.observation(self._parts.place, group, job, now, parameters=parameters, alone=True)
+        return self._alone(group, job, parameters=parameters)
 
     async def watch(self, key: str, options: Mapping[str, str]) -> Observation:
         if not key.isascii() or not key.isdigit():
@@ -260,8 +259,15 @@ class DataprepPlatform:
         job = self._parts.place.recipe_job(named, names)
         found = await self._parts.flow_runs.of(group, job)
         parent = self._parts.flow_runs.parent(found) if found else None
+        return self._alone(group, job, parent=parent, parameters=parameters)
+
+    def _alone(
+        self, group: Group, job: Job, *, parent: Parent | None = None, parameters: tuple[tuple[str, str], ...]
+    ) -> Observation:
+        now = self._clock.now()
+        latest = self._api.latest(now)
         return observations.observation(
-            self._parts.place, group, job, self._clock.now(), parent=parent, parameters=parameters, alone=True
+            self._parts.place, group, job, now, latest=latest, parent=parent, parameters=parameters, alone=True
         )
 
     async def check(self) -> list[Finding]:

@@ -83,6 +83,11 @@ class Api:
         ours = to_ms(self._clock.now())
         return Clocks(ours + self._ahead, ours)
 
+    def latest(self, at: datetime) -> datetime:
+        """The latest time that the platform's clock may have shown when ours showed this one, and no earlier one."""
+        ours = to_ms(at)
+        return max(at, from_ms(Clocks(ours + self._ahead, ours).latest))
+
     async def get(self, *path: str, query: Query | None = None) -> Any:
         """The JSON at this path below /v4."""
         return (await self.send("GET", path, query=query)).body

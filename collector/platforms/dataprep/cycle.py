@@ -125,7 +125,7 @@ class Cycle:
             return [], skip if self._is_new(group) else None
         now = parts.clock.now()
         parent, before = (run.parent, []) if run is not None else await self._parent(group, job, now)
-        seen = observations.observation(parts.place, group, job, now, parent=parent)
+        seen = observations.observation(parts.place, group, job, now, latest=parts.api.latest(now), parent=parent)
         self.reported.add(group.key)
         return [*before, *self._with_stages(group, seen)], None
 
@@ -134,7 +134,8 @@ class Cycle:
         if not self.parts.stage_runs or group.stages is None or not self._is_followed(group):
             return [seen]
         rows = states.first_life(group.stages, group.updated_at)
-        stages = observations.stage_observations(self.parts.place, group, seen, rows)
+        latest = self.parts.api.latest(seen.seen_at)
+        stages = observations.stage_observations(self.parts.place, group, seen, rows, latest)
         self.reported |= {stage.key for stage in stages}
         if not seen.state.terminal or not stages:
             return [seen, *stages]
@@ -283,8 +284,9 @@ class Cycle:
         if (state is RunState.RUNNING and run.began_at is None) or (state.began and parts.stage_runs):
             group = await groups.read(parts.api, parts.deployment, run.key)
             self._note_times(group)
+            now, alone = parts.clock.now(), observations.is_alone(run)
             seen = observations.observation(
-                parts.place, group, run.job, parts.clock.now(), parent=run.parent, alone=observations.is_alone(run)
+                parts.place, group, run.job, now, latest=parts.api.latest(now), parent=run.parent, alone=alone
             )
             return self._with_stages(group, seen)
         return [observations.unchanged(run, status, parts.clock.now())]

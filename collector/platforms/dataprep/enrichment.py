@@ -47,7 +47,7 @@ class Enricher:
                 problems=(*inputs.problems, *outputs.problems, *partly_written(stages, run.state)),
             ),
             started_at=states.beginning(stages),
-            ended_at=observations.end(group, run.seen_at),
+            ended_at=observations.end(group, self._api.latest(run.seen_at)),
         )
 
     async def _inputs(self, group: Group) -> Found:

@@ -110,7 +110,7 @@ class FlowRuns:
             return _still_open(run, seen_at)
         ends = [group.updated_at for group in found if group.updated_at is not None]
         raw_state = next(group.status for group in found if states.state_of(group.status) is state)
-        ended_at = min(max(ends), seen_at) if ends else None
+        ended_at = min(max(ends), self._api.latest(seen_at)) if ends else None
         still_open = _still_open(run, seen_at)
         return replace(still_open, state=state, raw_state=raw_state, ended_at=ended_at, due_at=None, settled=True)
 

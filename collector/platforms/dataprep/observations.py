@@ -70,18 +70,21 @@ def observation(
     job: Job,
     seen_at: datetime,
     *,
+    latest: datetime,
     parent: Parent | None = None,
     parameters: tuple[tuple[str, str], ...] = (),
     alone: bool = False,
 ) -> Observation:
-    """What the group says now. A group that runs, but whose stages are not known or have not begun, counts as queued:
-    its START must have the time of its first stage whenever it is seen.
+    """What the group says now, at the `latest` time by the platform's clock. A group that runs, but whose stages are not known or have not begun, counts as queued:
+    its START must have the time of its first stage whenever it is seen. Without its stages an end is only bounded: any
+    later edit moves the group's last change.
     """
     state = states.state_of(group.status)
     began = states.beginning(group.stages) if group.stages is not None else None
     if state is RunState.RUNNING and began is None:
         state = RunState.QUEUED
     known = replace(_facts_so_far(group), link=place.link(group.key))
+    ended = end(group, latest) if state.terminal else None
     return Observation(
         key=group.key,
         run_id=place.run_id(group.key),
@@ -91,7 +94,8 @@ def observation(
         seen_at=seen_at,
         queued_at=group.created_at,
         started_at=began if state.began else None,
-        ended_at=end(group, seen_at) if state.terminal else None,
+        ended_at=ended if group.stages is not None else None,
+        ended_by=ended,
         facts=replace(known, parameters=parameters) if parameters else known,
         parent=parent,
         handle={ALONE: "yes" if alone else "no", **({"flowRun": group.flow_run} if group.flow_run else {})},
@@ -135,10 +139,10 @@ def next_look(created_at: datetime | None, state: RunState, seen_at: datetime) -
     return seen_at + (GROWING_EVERY if age < GROWN else GROWN_EVERY)
 
 
-def end(group: Group, seen_at: datetime) -> datetime | None:
-    """When an ended group ended, as far as this answer shows."""
+def end(group: Group, latest: datetime) -> datetime | None:
+    """When an ended group ended, as far as this answer shows, which came at the `latest` time by the platform's clock."""
     rows = states.first_life(group.stages or (), group.updated_at)
-    return states.ending(rows, group.updated_at, seen_at)
+    return states.ending(rows, group.updated_at, latest)
 
 
 def _facts_so_far(group: Group) -> Facts:
@@ -173,17 +177,17 @@ def facts(group: Group) -> Facts:
 
 
 def stage_observations(
-    place: Place, group: Group, seen: Observation, rows: Sequence[StageRow]
+    place: Place, group: Group, seen: Observation, rows: Sequence[StageRow], latest: datetime
 ) -> tuple[Observation, ...]:
     """Stages as runs of their own, children of the group's run; those that have not begun are left out."""
     return tuple(
-        _stage_observation(place, group, seen, row)
+        _stage_observation(place, group, seen, row, latest)
         for row in rows
         if states.state_of(row.status) is not RunState.QUEUED
     )
 
 
-def _stage_observation(place: Place, group: Group, seen: Observation, row: StageRow) -> Observation:
+def _stage_observation(place: Place, group: Group, seen: Observation, row: StageRow, latest: datetime) -> Observation:
     state, key = states.state_of(row.status), STAGE + row.key
     parent = Parent(
         seen.run_id,
@@ -204,7 +208,7 @@ def _stage_observation(place: Place, group: Group, seen: Observation, row: Stage
         seen_at=seen.seen_at,
         queued_at=row.created_at,
         started_at=states.beginning([row]),
-        ended_at=states.ending([row], row.updated_at, seen.seen_at) if state.terminal else None,
+        ended_at=states.ending([row], row.updated_at, latest) if state.terminal else None,
         facts=Facts(
             engine=row.engine,
             external_id=row.external_id,

@@ -58,14 +58,15 @@ def beginning(rows: Iterable[StageRow]) -> datetime | None:
     return min((row.created_at for row in rows if row.created_at is not None), default=None)
 
 
-def ending(rows: Sequence[StageRow], updated_at: datetime | None, seen_at: datetime) -> datetime | None:
-    """When an ended run ended: the latest end of its stages, else the group's last change, never after it was seen.
+def ending(rows: Sequence[StageRow], updated_at: datetime | None, latest: datetime) -> datetime | None:
+    """When an ended run ended: the latest end of its stages, else the group's last change, never after the `latest` time that
+    the platform's clock may have shown when it was seen.
 
     The group's `updatedAt` alone would move with every later edit.
     """
     ends = [end for row in rows if state_of(row.status).terminal and (end := _end(row)) is not None]
     end = max(ends, default=updated_at)
-    return min(end, seen_at) if end is not None else None
+    return min(end, latest) if end is not None else None
 
 
 def first_life(rows: Sequence[StageRow], updated_at: datetime | None) -> tuple[StageRow, ...]:

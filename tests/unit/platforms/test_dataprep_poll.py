@@ -15,6 +15,7 @@ from collector.platforms.dataprep import cursor as cursors
 from collector.platforms.dataprep import rows
 from collector.platforms.dataprep.levels import Level as Found
 from collector.polling.backfill import past
+from collector.polling.past_runs import ended_at
 from collector.testing.faults import Fault, FaultKind
 from simulators.dataprep import SCENARIOS, Feature, Level, Scenario, Switches
 from tests.dataprep_rig import DataprepRig, dataprep_rig
@@ -754,7 +755,7 @@ async def test_a_backfill_makes_the_runs_that_ended_in_its_window(level: Level) 
         seen = [one async for page in reads_back.poll((), None) for one in past(page, window)]
     assert sorted({one.key for one in seen}) == sorted(ended[1:3]), f"not {ended[0]}, {ended[3]} or {under_way}"
     assert {one.state for one in seen} == {RunState.SUCCEEDED, RunState.FAILED}
-    assert all(window.has(to_ms(one.ended_at or now)) for one in seen)
+    assert all(window.has(to_ms(ended_at(one))) for one in seen)
 
 
 @pytest.mark.parametrize("level", [Level.L1, Level.L2])
@@ -767,3 +768,52 @@ async def test_each_page_of_a_long_list_shows_that_the_poll_goes_on(level: Level
         rig.clock.advance(600)
         pages = await rig.poller.cycle()
         assert len(pages) >= 4
+
+
+@pytest.mark.parametrize("stages", ["facet", "runs"])
+@pytest.mark.parametrize("level", [level for level in LEVELS if level is not Level.L0])
+async def test_an_end_has_the_platforms_time_where_its_clock_is_ahead_of_ours(level: Level, stages: str) -> None:
+    async with dataprep_rig(level, stages=stages) as rig:
+        rig.server.ahead = 3600
+        await rig.poller.cycle()
+        keys = await start(rig, "complete", "failed", "canceled", "canceled_queued")
+        await rig.poller.follow(900, every=30)
+    ends = {row["key"]: datetime.fromisoformat(row["ended_at"]) for row in rig.simulator.expected_runs()}
+    for key in keys:
+        run = rig.poller.runs[key]
+        assert run.ended_at is not None
+        assert abs(run.ended_at - ends[key]) < timedelta(milliseconds=1)
+        assert run.ended_within is None
+
+
+@pytest.mark.parametrize(("ahead", "latest"), [(3600, 3600), (0, 0), (-3600, 0)])
+async def test_an_end_is_at_most_that_of_the_look_by_the_clock_that_is_ahead(ahead: float, latest: float) -> None:
+    async with dataprep_rig() as rig:
+        rig.server.ahead = ahead
+        await rig.poller.cycle()
+        now = rig.clock.now()
+        assert latest <= (rig.platform._api.latest(now) - now).total_seconds() < latest + 1
+
+
+async def test_an_end_without_its_stages_is_bounded_by_the_last_change() -> None:
+    async with dataprep_rig() as rig:
+        await rig.poller.cycle()
+        [key] = await start(rig, "complete")
+        simulated = rig.simulator.workspace.runs[int(key)]
+        await rig.poller.follow(30, every=5)
+        rig.clock.advance(900)
+        rig.simulator.workspace.rename(simulated, "quarterly")
+        edited = rig.clock.now()
+        rig.clock.advance(100)
+        rig.poller.is_unread = True
+        await rig.poller.cycle()
+    [(_, start_), (_, end)] = [each for each in rig.poller.transitions if each[1].kind is not EventKind.OTHER]
+    assert (start_.kind, start_.within) == (EventKind.START, None)
+    assert end.kind is EventKind.COMPLETE
+    assert end.within is not None
+    assert end.within.after is not None
+    ended = simulated.ended()
+    assert ended is not None
+    assert end.within.after < ended.at <= end.within.until
+    assert abs(end.within.until - edited) < timedelta(milliseconds=1)
+    assert end.at == end.within.until
