@@ -156,10 +156,17 @@ class HeldLease:
             )
         return result()
 
-    async def give_back(self) -> None:
-        """Give it back at a clean end: nothing is in flight any more."""
-        await self._of.store.write(leases.give_back, self.lease)
-        _log.debug("lease.given_back", extra=fields(lease=self.lease.name))
+    async def give_back(self, within: float = _GIVE_BACK_WITHIN) -> None:
+        """Give it back at a clean end: nothing is in flight any more. Of no effect when it is lost; where the ledger does not take
+        it `within` so many seconds, it expires by itself.
+        """
+        try:
+            async with asyncio.timeout(within):
+                await self._of.store.write(leases.give_back, self.lease)
+        except (LedgerError, TimeoutError) as error:
+            _report_kept(self.lease.name, error)
+        else:
+            _log.debug("lease.given_back", extra=fields(lease=self.lease.name))
 
 
 class Leases:
@@ -296,7 +303,7 @@ class Leases:
                 try:
                     _, result = await apart(self._under(held, work))
                 finally:  # here, as work that is cancelled before it began does nothing at all
-                    await self._give_back(held)
+                    await held.give_back()
                 result()
                 continue
             if not waits and failure is None:
@@ -317,14 +324,6 @@ class Leases:
                 _log.info("lease.shared", extra=fields(lease=held.lease.name, then="another replica takes it"))
             except* LeaseLost as lost:
                 _log.warning("lease.lost", extra=fields(lease=held.lease.name, cause=str(_first(lost))))
-
-    async def _give_back(self, held: HeldLease) -> None:
-        """Everything under it has ended; of no effect when it is lost."""
-        try:
-            async with asyncio.timeout(_GIVE_BACK_WITHIN):
-                await held.give_back()
-        except (LedgerError, TimeoutError) as error:
-            _report_kept(held.lease.name, error)
 
 
 def _report_kept(name: str, error: Exception) -> None:

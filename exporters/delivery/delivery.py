@@ -233,8 +233,7 @@ class Delivery:
             session.stop(self._stop_at)
         try:
             if await session.run():
-                async with asyncio.timeout(_GIVE_BACK_WITHIN):
-                    await held_lease.give_back()
+                await held_lease.give_back(_GIVE_BACK_WITHIN)
         except* LeaseLost as lost:
             _log.warning("lease.lost", extra=fields(lease=self._lease_name, cause=str(lost.exceptions[0])))
         finally:

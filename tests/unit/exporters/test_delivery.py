@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import Connection
 
 from collector.errors import LeaseLost, LedgerError
-from collector.ledger import doubts, overflow, parked, queries, requests
+from collector.ledger import doubts, leases, overflow, parked, queries, requests
 from collector.ledger.claims import Settlement
 from collector.ledger.held_lease import MARGIN, RENEW_EVERY, HeldLease
 from collector.ledger.parked import RetryAnswer
@@ -1253,6 +1253,31 @@ async def test_what_stays_in_flight_keeps_the_lease_from_being_given_back(simula
     await simulation.within(10, delivery.stop(10))
     assert not await taken_cleanly(simulation)
     assert "this process stopped" in (await simulation.store.read(queries.sinks))[0].cause
+
+
+async def test_a_lease_that_the_ledger_does_not_take_back_is_logged_and_nothing_is_stuck(
+    simulation: DeliverySimulation, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    write = simulation.store.write
+
+    async def frozen(fn: Any, *args: Any, **kwargs: Any) -> Any:
+        if fn is leases.give_back:
+            raise TimeoutError
+        return await write(fn, *args, **kwargs)
+
+    delivery = simulation.deliver(ScriptedSink())
+    await simulation.advance(0)
+    monkeypatch.setattr(simulation.store, "write", frozen)
+    await simulation.within(10, delivery.stop(10))
+    logged = {record.message: record.fields for record in caplog.records if record.levelno == logging.ERROR}  # type: ignore[attr-defined]
+    assert logged == {
+        "lease.not_given_back": {
+            "lease": "sink:sink",
+            "cause": "the ledger did not answer",
+            "then": "it expires by itself",
+        }
+    }
+    assert delivery.status().problem is None
 
 
 async def test_stop_in_an_outage_is_quick(simulation: DeliverySimulation) -> None:
