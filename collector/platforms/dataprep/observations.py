@@ -84,7 +84,7 @@ def observation(
     if state is RunState.RUNNING and began is None:
         state = RunState.QUEUED
     known = replace(_facts_so_far(group), link=place.link(group.key))
-    ended = end(group, latest) if state.terminal else None
+    ended, ended_by = _ended(group, latest) if state.terminal else (None, None)
     return Observation(
         key=group.key,
         run_id=place.run_id(group.key),
@@ -94,8 +94,8 @@ def observation(
         seen_at=seen_at,
         queued_at=group.created_at,
         started_at=began if state.began else None,
-        ended_at=ended if group.stages is not None else None,
-        ended_by=ended,
+        ended_at=ended,
+        ended_by=ended_by,
         facts=replace(known, parameters=parameters) if parameters else known,
         parent=parent,
         handle={ALONE: "yes" if alone else "no", **({"flowRun": group.flow_run} if group.flow_run else {})},
@@ -143,6 +143,12 @@ def end(group: Group, latest: datetime) -> datetime | None:
     """When an ended group ended, as far as this answer shows, which came at the `latest` time by the platform's clock."""
     rows = states.first_life(group.stages or (), group.updated_at)
     return states.ending(rows, group.updated_at, latest)
+
+
+def _ended(group: Group, latest: datetime) -> tuple[datetime | None, datetime | None]:
+    """When the group ended, None where its stages are not known, and by when it had."""
+    by = end(group, latest)
+    return by if group.stages is not None else None, by
 
 
 def _facts_so_far(group: Group) -> Facts:
