@@ -29,6 +29,8 @@ LOOK = 10.0
 SWEEP_EVERY = 3600.0
 """At the most: a retention of less than ten hours is looked after more often, so that little is kept much longer."""
 SOONEST_SWEEP = 60.0
+READ_AGAIN = timedelta(minutes=10)
+"""Twice as far as a platform's list is read again after a restart, at the most (that of CDF)."""
 EARLY_SWEEP_EVERY = 60.0
 """While the ledger is full and sinks catch up: a sweep of a full gigabyte takes some seconds of writes."""
 ROOM = 0.95
@@ -266,12 +268,14 @@ class Housekeeper:
             after = swept.after
 
     async def _sweep_runs(self, retention: timedelta) -> int:
-        """A run is kept twice as long as its source looks back: it is what makes a repeated observation silent."""
+        """A run is kept twice as long as its source looks back, and as a list is read again: it is what makes a repeated observation
+        silent.
+        """
         now = self._clock.now()
         departed = await self._store.read_shown(retirement.retired_sources, to_ms(now - self._settings.retention))
         before = {source.id: to_ms(now - self._settings.retention) for source in departed}
         before |= {
-            source: to_ms(now - max(retention, self._settings.retention, 2 * lookback))
+            source: to_ms(now - max(retention, self._settings.retention, 2 * lookback, READ_AGAIN))
             for source, lookback in self._lookbacks().items()
         }
         return await self._expired(ledger_retention.expire_runs, before)

@@ -364,6 +364,19 @@ async def test_a_run_outlives_its_events_while_the_look_back_could_see_it_again(
     assert await house.rows("run") == 0
 
 
+async def test_a_run_outlives_its_events_while_a_list_that_is_read_again_could_show_it(house: House) -> None:
+    keeper = await house.keep(10_000 * KIB, retention="10s")
+    keeper._lookbacks = lambda: {house.books.source: timedelta()}
+    await house.fill(1)
+    await house.do(lambda ledger: ledger.drain())
+    house.clock.seconds += timedelta(minutes=10).total_seconds()
+    await keeper.sweep(timedelta(seconds=10))
+    assert (await house.rows("event"), await house.rows("run")) == (0, 1)
+    house.clock.seconds += 1
+    await keeper.sweep(timedelta(seconds=10))
+    assert await house.rows("run") == 0
+
+
 async def test_parked_events_have_a_retention_of_their_own_however_many_they_are(
     house: House, caplog: pytest.LogCaptureFixture
 ) -> None:
