@@ -25,6 +25,7 @@ from collector.lifecycle import VanishedPolicy
 from collector.lineage.events import EventMaker
 from collector.logs import fields
 from collector.model import EventKind
+from collector.platforms.base import READS_AGAIN, Rereading
 from collector.polling.decision import Policy
 from collector.polling.schedule import Rhythm
 from collector.polling.source import SourcePoller
@@ -167,8 +168,16 @@ class Parts:
         await self.deliveries[sink].park_oldest(room, cause)
 
     def _lookbacks(self) -> dict[int, timedelta]:
+        """How far behind its newest run each source may read again: at a first look, after a restart, or by its platform's ways."""
         now = self._clock.now()
-        return {self.source_ids[source.name]: now - source.first_look(now) for source in self._settings.sources}
+        return {
+            self.source_ids[source.name]: max(now - source.first_look(now), self._reads_again(source.name))
+            for source in self._settings.sources
+        }
+
+    def _reads_again(self, source: str) -> timedelta:
+        platform = self.platforms[source]
+        return platform.reads_again if isinstance(platform, Rereading) else READS_AGAIN
 
 
 def _wanted(events: Sequence[str] | None, sink: Sink, before: frozenset[EventKind] | None) -> frozenset[EventKind]:

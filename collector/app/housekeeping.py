@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from collector.app.removal import Removal
-from collector.clock import Clock, to_ms, until_tick
+from collector.clock import Clock, from_ms, to_ms, until_tick
 from collector.errors import LeaseLost, LedgerCorrupt, LedgerError, LedgerUnreachable
 from collector.ledger import activity, due_times, queries, replicas, retirement
 from collector.ledger import retention as ledger_retention
@@ -29,8 +29,6 @@ LOOK = 10.0
 SWEEP_EVERY = 3600.0
 """At the most: a retention of less than ten hours is looked after more often, so that little is kept much longer."""
 SOONEST_SWEEP = 60.0
-READ_AGAIN = timedelta(minutes=10)
-"""Twice as far as a platform's list is read again after a restart, at the most (that of CDF)."""
 EARLY_SWEEP_EVERY = 60.0
 """While the ledger is full and sinks catch up: a sweep of a full gigabyte takes some seconds of writes."""
 ROOM = 0.95
@@ -268,16 +266,17 @@ class Housekeeper:
             after = swept.after
 
     async def _sweep_runs(self, retention: timedelta) -> int:
-        """A run is kept twice as long as its source looks back, and as a list is read again: it is what makes a repeated observation
-        silent.
+        """A run makes a repeated observation silent, so it is kept twice as long as its source may read it again: counted back from
+        the newest run, as a source in which nothing runs for months still reads its last runs again.
         """
-        now = self._clock.now()
-        departed = await self._store.read_shown(retirement.retired_sources, to_ms(now - self._settings.retention))
-        before = {source.id: to_ms(now - self._settings.retention) for source in departed}
-        before |= {
-            source: to_ms(now - max(retention, self._settings.retention, 2 * lookback, READ_AGAIN))
-            for source, lookback in self._lookbacks().items()
-        }
+        now, kept = self._clock.now(), self._settings.retention
+        departed = await self._store.read_shown(retirement.retired_sources, to_ms(now - kept))
+        newest = await self._store.read_shown(ledger_retention.newest_runs)
+        before = {source.id: to_ms(now - kept) for source in departed}
+        for source, lookback in self._lookbacks().items():
+            if source in newest:
+                behind_newest = min(now, from_ms(newest[source])) - 2 * lookback
+                before[source] = to_ms(min(now - max(retention, kept), behind_newest))
         return await self._expired(ledger_retention.expire_runs, before)
 
     async def _sweep_departed(self) -> None:

@@ -120,6 +120,13 @@ def _upto(conn: Connection, table: Table, after: int) -> int | None:
     return upto
 
 
+def newest_runs(conn: Connection) -> dict[int, int]:
+    """When the newest run of each source began, in epoch milliseconds; reads the runs of all sources, by an index alone in SQLite."""
+    run = schema.run
+    newest = select(run.c.source_id, func.max(schema.BEGAN)).group_by(run.c.source_id)
+    return dict(conn.execute(newest).all())
+
+
 def expire_runs(conn: Connection, after: int, older_than_ms: Mapping[int, int]) -> Swept:
     """Remove ended runs without events, last touched before their source's time, among the next 1,000. The time must
     lie before the look-back: the run is what makes a repeated observation silent. One that ended after it stays, too:

@@ -7,6 +7,7 @@ Adding a platform is one module with a `create` function and one entry point in 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from fnmatch import fnmatchcase
 from typing import Any, Never, Protocol, runtime_checkable
 
@@ -175,6 +176,19 @@ class Repeatable(Protocol):
     """What a platform has whose vendor keeps the token of a trigger: the same one again starts no second run."""
 
     takes_execution_ids: bool
+
+
+READS_AGAIN = timedelta(minutes=5)
+"""How far a platform may read its lists again, behind the newest run, where it does not say so as `Rereading`."""
+
+
+@runtime_checkable
+class Rereading(Protocol):
+    """A platform that reads again further than `READS_AGAIN` behind the newest run, after a restart or where an ended run changed: the
+    ledger remembers ended runs for twice as long, or they would begin a second life.
+    """
+
+    reads_again: timedelta
 
 
 @runtime_checkable

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from math import ceil
 
 from collector.clock import from_ms, to_ms
@@ -57,6 +58,7 @@ class DataprepPlatform:
     """One workspace. See `levels` for what the deployment lets us see."""
 
     takes_execution_ids = True
+    reads_again = timedelta(milliseconds=KNOWN_MS)
 
     def __init__(self, settings: DataprepSource, context: Context) -> None:
         self._settings, self._context, self._clock = settings, context, context.clock

@@ -332,7 +332,9 @@ async def test_retention_forgets_what_is_old_and_delivered(house: House) -> None
         assert await house.rows("event") == 9
         await house.clock.step(SWEEP_EVERY)
         assert await house.rows("event") == 3, "of the open run and those that are owed"
-        assert await house.rows("run") == 2
+        await house.do(lambda ledger: ledger.happen("newest", START))
+        await house.clock.step(SWEEP_EVERY)
+        assert await house.rows("run") == 3
 
 
 async def test_a_short_retention_is_kept_to_the_minute(house: House) -> None:
@@ -352,29 +354,22 @@ def test_sweeps_come_oftener_the_shorter_the_retention(retention: str, every: fl
     assert sweep_every(Settings.model_validate({"retention": retention}).retention) == every
 
 
-async def test_a_run_outlives_its_events_while_the_look_back_could_see_it_again(house: House) -> None:
+async def test_a_run_outlives_its_events_while_its_source_could_read_it_again(house: House) -> None:
+    """Twice as far as the source looks back or reads lists again, behind its newest run: however long nothing ran since."""
     keeper = await house.keep(10_000 * KIB, retention="10m")
-    await house.fill(1)
-    await house.do(lambda ledger: ledger.drain())
-    house.clock.seconds += 2 * LOOKBACK.total_seconds()
-    await keeper.sweep(timedelta(minutes=10))
-    assert (await house.rows("event"), await house.rows("run")) == (0, 1)
-    house.clock.seconds += 1
-    await keeper.sweep(timedelta(minutes=10))
-    assert await house.rows("run") == 0
 
+    async def kept_after(passed: timedelta, runs: int = 0) -> int:
+        house.clock.seconds += passed.total_seconds()
+        await house.fill(runs)
+        await house.do(lambda ledger: ledger.drain())
+        await keeper.sweep(timedelta(minutes=10))
+        return await house.rows("run")
 
-async def test_a_run_outlives_its_events_while_a_list_that_is_read_again_could_show_it(house: House) -> None:
-    keeper = await house.keep(10_000 * KIB, retention="10s")
-    keeper._lookbacks = lambda: {house.books.source: timedelta()}
-    await house.fill(1)
-    await house.do(lambda ledger: ledger.drain())
-    house.clock.seconds += timedelta(minutes=10).total_seconds()
-    await keeper.sweep(timedelta(seconds=10))
-    assert (await house.rows("event"), await house.rows("run")) == (0, 1)
-    house.clock.seconds += 1
-    await keeper.sweep(timedelta(seconds=10))
-    assert await house.rows("run") == 0
+    assert await kept_after(timedelta(), runs=1) == 1
+    assert await kept_after(2 * LOOKBACK, runs=1) == 2
+    assert await kept_after(timedelta(days=100)) == 2
+    assert await house.rows("event") == 0
+    assert await kept_after(timedelta(), runs=1) == 1
 
 
 async def test_parked_events_have_a_retention_of_their_own_however_many_they_are(
