@@ -24,6 +24,7 @@ from aiokafka.partitioner import murmur2
 from faststream.kafka import KafkaBroker
 from faststream.kafka.publisher.producer import AioKafkaFastProducerImpl
 
+from collector.errors import ConfigurationError
 from collector.model import Outgoing
 from collector.redaction import redacted
 from exporters.sinks.kafka.cluster import BATCH_BYTES, Cluster, fitting_batch_bytes
@@ -276,7 +277,7 @@ async def open_connection(
         await connection.stop(cluster.request_seconds)
         connection = Connection(cluster, client_log, fitting)
         return await connection.start() or connection
-    except (OSError, ValueError) as error:  # a file of the TLS settings or a secret that cannot be read
+    except (OSError, ValueError, ConfigurationError) as error:  # a file of the TLS settings or a secret that cannot be read
         return Problem(
             f"{cluster}: {_describe(error)}", "check the files of the TLS settings and the password", slow=True
         )
