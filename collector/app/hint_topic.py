@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from collector.clock import Clock
+from collector.errors import ConfigurationError
 from collector.logs import fields
 from collector.platforms.base import Finding
 from collector.redaction import redacted
@@ -35,6 +36,9 @@ _MAKE_IT = "make the topic, or let this user READ it with the consumer group"
 
 _TROUBLES = (OSError, TimeoutError, RuntimeError, ValueError)
 """What the client library raises; its KafkaError is a RuntimeError."""
+_UNREADABLE = (OSError, ValueError, ConfigurationError)
+"""Of a file of the TLS settings or a secret."""
+_MEND_FILES = "check the files of the TLS settings and the password"
 
 Take = Callable[[Sequence[bytes]], Awaitable[None]]
 
@@ -67,7 +71,10 @@ class HintSubscriber:
         subject, began = str(self._cluster), time.monotonic()
         listen()
         current.set(self._log)
-        broker, _ = _reader(self._cluster, self._settings, self._take)
+        try:
+            broker, _ = _reader(self._cluster, self._settings, self._take)
+        except _UNREADABLE as error:
+            return [Finding(subject, ok=False, detail=redacted(str(error)), remedy=_MEND_FILES)]
         consumer = (await broker.connect())(client_id=self._cluster.client_id)
         try:
             async with asyncio.timeout(self._cluster.connect_seconds):
@@ -88,7 +95,11 @@ class HintSubscriber:
     async def _read(self) -> bool:
         """Whether the topic was read at all before the cluster did not answer any more."""
         began, read = time.monotonic(), False
-        broker, subscriber = _reader(self._cluster, self._settings, self._take)
+        try:
+            broker, subscriber = _reader(self._cluster, self._settings, self._take)
+        except _UNREADABLE as error:
+            self._report(redacted(str(error)), _MEND_FILES)
+            return False
         try:
             async with asyncio.timeout(self._cluster.connect_seconds):
                 await broker.start()

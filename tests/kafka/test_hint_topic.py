@@ -5,6 +5,7 @@ import gc
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -14,6 +15,7 @@ from collector.app import hint_topic
 from collector.app.hint_topic import HintSubscriber
 from collector.clock import SystemClock
 from collector.platforms.base import Finding
+from config.network import Tls
 from config.sinks import HintTopic
 from tests.servers.kafka import Kafka
 from tests.servers.ports import LOOPBACK, free_port
@@ -165,6 +167,21 @@ async def test_a_topic_that_is_missing_is_said_and_read_once_it_is_there(
         await kafka.create_topic(topic)
         await until(lambda: one.reachable[-1] is True)
         await sent_until_taken(kafka, topic, one)
+
+
+async def test_a_file_of_tls_that_cannot_be_read_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(hint_topic, "AGAIN_AFTER", (0.01,))
+    tls = Tls.model_construct(ca_file=tmp_path / "gone.pem")  # it was there when the configuration was read
+    one = Reader(HintTopic(bootstrap_servers=(f"{LOOPBACK}:1",), topic="hints", tls=tls))
+    async with one.reading():
+        await until(lambda: len(one.reachable) > 1)
+    assert set(one.reachable) == {False}
+    [failed] = [record for record in caplog.records if record.message == "hints.failed"]
+    assert "gone.pem cannot be used" in failed.fields["cause"]  # type: ignore[attr-defined]
+    [finding] = await HintSubscriber(one.settings, one.take, SystemClock(), print).check()
+    assert (finding.ok, finding.remedy) == (False, "check the files of the TLS settings and the password")
 
 
 async def test_a_check_says_whether_the_topic_can_be_read(kafka: Kafka, topic: str) -> None:

@@ -277,7 +277,11 @@ async def open_connection(
         await connection.stop(cluster.request_seconds)
         connection = Connection(cluster, client_log, fitting)
         return await connection.start() or connection
-    except (OSError, ValueError, ConfigurationError) as error:  # a file of the TLS settings or a secret that cannot be read
+    except (
+        OSError,
+        ValueError,
+        ConfigurationError,
+    ) as error:  # a file of the TLS settings or a secret that cannot be read
         return Problem(
             f"{cluster}: {_describe(error)}", "check the files of the TLS settings and the password", slow=True
         )
