@@ -14,6 +14,7 @@ import pytest
 from collector.clock import to_ms
 from collector.errors import AuthFailed, BadAnswer, Throttled, Unavailable
 from collector.model import EventKind, Observation, RunState, SkipKind
+from collector.platforms.base import READS_AGAIN, Rereading
 from collector.platforms.cdf.api import Api
 from collector.platforms.cdf.job_list import first_mark, read_mark
 from collector.platforms.cdf.rows import JobRow, JobRows
@@ -942,3 +943,18 @@ def _after(rig: CdfRig, pages: int, fault: Fault) -> None:
     """Lets so many pages of the list through before the fault."""
     rig.simulator.faults.plan(Fault(FaultKind.SLOW, path="GET .*/jobs$", times=pages))
     rig.simulator.faults.plan(fault)
+
+
+async def test_after_a_restart_the_list_is_read_again_no_further_than_the_ledger_remembers(rig: CdfRig) -> None:
+    """Behind the newest job, however long nothing ran since."""
+    assert not isinstance(rig.platform, Rereading)
+    started = []
+    for _ in range(2):
+        started.append(str(rig.simulator.start_run("pumps", Scenario()).id))
+        await rig.poller.follow(READS_AGAIN.total_seconds() + 60)
+    rig.clock.advance(30 * 86_400)
+    await rig.poller.cycle()
+    await rig.platform_again()
+    rig.poller.runs.clear()
+    pages = await rig.poller.cycle()
+    assert [seen.key for page in pages for seen in page.observations] == started[1:]

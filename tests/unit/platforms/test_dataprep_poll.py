@@ -11,6 +11,7 @@ from collector.errors import AuthFailed, BadAnswer, SourceError, Throttled, Unav
 from collector.ledger.resend import Window
 from collector.model import EventKind, Poll, RunState, SkipKind
 from collector.platforms.answers import Forbidden
+from collector.platforms.base import Rereading
 from collector.platforms.dataprep import cursor as cursors
 from collector.platforms.dataprep import rows
 from collector.platforms.dataprep.levels import Level as Found
@@ -813,3 +814,17 @@ async def test_an_end_without_its_stages_is_bounded_by_the_last_change() -> None
     assert end.within.after < ended.at <= end.within.until
     assert abs(end.within.until - edited) < timedelta(milliseconds=1)
     assert end.at == end.within.until
+
+
+@pytest.mark.parametrize(("beyond", "again"), [(-3600, True), (3600, False)])
+async def test_an_ended_run_that_changes_is_read_again_for_as_long_as_it_is_said(beyond: float, again: bool) -> None:
+    """The ledger remembers runs for twice that time, or they would begin a second life."""
+    async with dataprep_rig(Level.L2) as rig:
+        assert isinstance(rig.platform, Rereading)
+        [key] = await start(rig, "complete")
+        await rig.poller.follow(600)
+        rig.clock.advance(rig.platform.reads_again.total_seconds() - 600 + beyond)
+        await rig.poller.cycle()
+        rig.simulator.workspace.rename(rig.simulator.workspace.runs[int(key)], "renamed long after the end")
+        pages = await rig.poller.cycle()
+        assert (key in [seen.key for page in pages for seen in page.observations]) is again
