@@ -271,9 +271,10 @@ class Housekeeper:
         """
         now, kept = self._clock.now(), self._settings.retention
         departed = await self._store.read_shown(retirement.retired_sources, to_ms(now - kept))
-        newest = await self._store.read_shown(ledger_retention.newest_runs)
+        lookbacks = self._lookbacks()
+        newest = await self._store.read_shown(ledger_retention.newest_runs, lookbacks)
         before = {source.id: to_ms(now - kept) for source in departed}
-        for source, lookback in self._lookbacks().items():
+        for source, lookback in lookbacks.items():
             if source in newest:
                 behind_newest = min(now, from_ms(newest[source])) - 2 * lookback
                 before[source] = to_ms(min(now - max(retention, kept), behind_newest))

@@ -1,7 +1,7 @@
 """Retention, in short steps: each is a separate write, so that other writes come between."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from sqlalchemy import (
 )
 
 from collector.ledger import acknowledgements, doubts, graph, lanes, schema, tallies
+from collector.ledger.run_order import NEWEST_FIRST
 from collector.ledger.statements import KEYS, changed, rows_of
 from collector.ledger.stored import is_open
 from collector.model import RunState
@@ -120,11 +121,18 @@ def _upto(conn: Connection, table: Table, after: int) -> int | None:
     return upto
 
 
-def newest_runs(conn: Connection) -> dict[int, int]:
-    """When the newest run of each source began, in epoch milliseconds; reads the runs of all sources, by an index alone in SQLite."""
+def newest_runs(conn: Connection, sources: Iterable[int]) -> dict[int, int]:
+    """When the newest run of each of these sources began, in epoch milliseconds, where it has one."""
     run = schema.run
-    newest = select(run.c.source_id, func.max(schema.BEGAN)).group_by(run.c.source_id)
-    return dict(conn.execute(newest).all())
+    latest = select(run.c.source_id, schema.BEGAN).order_by(*NEWEST_FIRST).limit(STEP)
+    found: dict[int, int] = {}
+    for source_id, began in conn.execute(latest):
+        found.setdefault(source_id, began)
+    for source_id in set(sources) - found.keys():  # little ran there lately, so this reads all its runs
+        began = conn.scalar(select(func.max(schema.BEGAN)).where(run.c.source_id == source_id))
+        if began is not None:
+            found[source_id] = began
+    return found
 
 
 def expire_runs(conn: Connection, after: int, older_than_ms: Mapping[int, int]) -> Swept:

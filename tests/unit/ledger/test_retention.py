@@ -7,6 +7,7 @@ from sqlalchemy import select, update
 
 from collector.ledger import (
     claims,
+    configured_sources,
     doubts,
     due_times,
     job_queries,
@@ -18,6 +19,7 @@ from collector.ledger import (
     stored,
     tallies,
 )
+from collector.ledger.configured_sources import Configured
 from collector.ledger.retention import Swept
 from collector.ledger.runs import RunChange
 from collector.model import RunState, Skip, SkipKind
@@ -149,6 +151,24 @@ def test_ended_runs_go_after_their_events_and_after_the_look_back(ledger: Ledger
     assert expire_runs(ledger) == 1
     assert set(runs.by_keys(ledger.conn, ledger.source, ["r", "open"])) == {"open"}
     assert sweep(ledger, lambda after: retention.expire_runs(ledger.conn, after, {})) == 0
+
+
+def test_the_newest_run_is_found_of_each_source_however_little_runs_there(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "STEP", 2)
+    names = [Configured(name) for name in ("source", "idle", "empty")]
+    numbers = configured_sources.sync_sources(ledger.conn, names, ledger.now)
+    busy, idle = numbers["source"], numbers["idle"]
+    ledger.source = idle
+    ledger.happen("older", START)
+    ledger.now += HOUR
+    ledger.happen("newer", START, COMPLETE)
+    of_idle, ledger.source = ledger.now, busy
+    for key in ("a", "b", "c"):
+        ledger.now += HOUR
+        ledger.happen(key, START)
+    assert retention.newest_runs(ledger.conn, numbers.values()) == {busy: ledger.now, idle: of_idle}
 
 
 def test_a_run_that_ended_lately_stays_whatever_the_clock_said_when_it_was_reported(ledger: Ledger) -> None:
