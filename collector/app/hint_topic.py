@@ -8,13 +8,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from collector.clock import Clock
-from collector.errors import ConfigurationError
 from collector.logs import fields
 from collector.platforms.base import Finding
 from collector.redaction import redacted
 from config.sinks import HintTopic
 from exporters.sinks.kafka.cluster import Cluster, cluster_of
-from exporters.sinks.kafka.errors import ClientLog, current, listen, remedy_for
+from exporters.sinks.kafka.errors import MEND_FILES, UNREADABLE, ClientLog, current, listen, remedy_for
 from exporters.sinks.kafka.tasks import end_tasks_of
 
 if TYPE_CHECKING:
@@ -36,9 +35,6 @@ _MAKE_IT = "make the topic, or let this user READ it with the consumer group"
 
 _TROUBLES = (OSError, TimeoutError, RuntimeError, ValueError)
 """What the client library raises; its KafkaError is a RuntimeError."""
-_UNREADABLE = (OSError, ValueError, ConfigurationError)
-"""Of a file of the TLS settings or a secret."""
-_MEND_FILES = "check the files of the TLS settings and the password"
 
 Take = Callable[[Sequence[bytes]], Awaitable[None]]
 
@@ -73,8 +69,8 @@ class HintSubscriber:
         current.set(self._log)
         try:
             broker, _ = _reader(self._cluster, self._settings, self._take)
-        except _UNREADABLE as error:
-            return [Finding(subject, ok=False, detail=redacted(str(error)), remedy=_MEND_FILES)]
+        except UNREADABLE as error:
+            return [Finding(subject, ok=False, detail=redacted(str(error)), remedy=MEND_FILES)]
         consumer = (await broker.connect())(client_id=self._cluster.client_id)
         try:
             async with asyncio.timeout(self._cluster.connect_seconds):
@@ -97,8 +93,8 @@ class HintSubscriber:
         began, read = time.monotonic(), False
         try:
             broker, subscriber = _reader(self._cluster, self._settings, self._take)
-        except _UNREADABLE as error:
-            self._report(redacted(str(error)), _MEND_FILES)
+        except UNREADABLE as error:
+            self._report(redacted(str(error)), MEND_FILES)
             return False
         try:
             async with asyncio.timeout(self._cluster.connect_seconds):

@@ -24,11 +24,10 @@ from aiokafka.partitioner import murmur2
 from faststream.kafka import KafkaBroker
 from faststream.kafka.publisher.producer import AioKafkaFastProducerImpl
 
-from collector.errors import ConfigurationError
 from collector.model import Outgoing
 from collector.redaction import redacted
 from exporters.sinks.kafka.cluster import BATCH_BYTES, Cluster, fitting_batch_bytes
-from exporters.sinks.kafka.errors import ClientLog, Problem, current, listen, remedy_for
+from exporters.sinks.kafka.errors import MEND_FILES, UNREADABLE, ClientLog, Problem, current, listen, remedy_for
 from exporters.sinks.kafka.security import security_of
 from exporters.sinks.kafka.tasks import end_tasks_of
 
@@ -277,13 +276,7 @@ async def open_connection(
         await connection.stop(cluster.request_seconds)
         connection = Connection(cluster, client_log, fitting)
         return await connection.start() or connection
-    except (
-        OSError,
-        ValueError,
-        ConfigurationError,
-    ) as error:  # a file of the TLS settings or a secret that cannot be read
-        return Problem(
-            f"{cluster}: {_describe(error)}", "check the files of the TLS settings and the password", slow=True
-        )
+    except UNREADABLE as error:
+        return Problem(f"{cluster}: {_describe(error)}", MEND_FILES, slow=True)
     finally:
         current.reset(token)

@@ -11,12 +11,16 @@ import time
 from contextvars import ContextVar
 from dataclasses import dataclass
 
+from collector.errors import ConfigurationError
 from collector.logs import fields
 from collector.redaction import redacted
 from collector.tls import wrong_certificate
 
 log = logging.getLogger("lineage.kafka")
 
+UNREADABLE = (OSError, ValueError, ConfigurationError)
+"""Raised for a file of the TLS settings or a secret that cannot be read when a client is made."""
+MEND_FILES = "check the files of the TLS settings and the password"
 _WHERE_IN_C = re.compile(r" \(_ssl\.c:\d+\)")
 _HUNG_UP = "the broker hung up: if it goes on, check TLS, client certificate and SASL against the listener"
 _ABSENT = "check that Kafka runs, and host and port in bootstrap_servers"

@@ -117,20 +117,26 @@ async def test_very_many_refused_jobs_are_not_all_looked_for_at_once(
     assert {row["id"] for row in found.rows} | found.refused.keys() == set(jobs)
 
 
-async def test_a_page_that_is_too_large_is_read_in_smaller_ones(rig: CdfRig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forty rows of a megabyte each are more than an answer may have."""
-    await rig.poller.cycle()
-    jobs = begin(rig, 40)
+def read_at_most(most: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Pages of more jobs are too large from now on: the lengths that are asked for."""
     limits: list[int] = []
     read = Api.jobs
 
     async def answer(api: Api, limit: int, cursor: str | None = None) -> Page:
         limits.append(limit)
-        if limit > 12:
+        if limit > most:
             raise TooLarge("more than 32 MiB")
         return replace(await read(api, limit, cursor), size=1)
 
     monkeypatch.setattr(Api, "jobs", answer)
+    return limits
+
+
+async def test_a_page_that_is_too_large_is_read_in_smaller_ones(rig: CdfRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forty rows of a megabyte each are more than an answer may have."""
+    await rig.poller.cycle()
+    jobs = begin(rig, 40)
+    limits = read_at_most(12, monkeypatch)
     await rig.poller.cycle()
     assert {str(job) for job in jobs} == rig.poller.runs.keys()
     assert limits == [50, 25, 12, 12, 12, 12]
@@ -140,16 +146,7 @@ async def test_a_page_that_was_too_large_is_not_asked_for_again_for_an_hour(
     rig: CdfRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begin(rig, 60)
-    limits: list[int] = []
-    read = Api.jobs
-
-    async def answer(api: Api, limit: int, cursor: str | None = None) -> Page:
-        limits.append(limit)
-        if limit > 12:
-            raise TooLarge("more than 32 MiB")
-        return replace(await read(api, limit, cursor), size=1)
-
-    monkeypatch.setattr(Api, "jobs", answer)
+    limits = read_at_most(12, monkeypatch)
     await rig.poller.cycle()
     del limits[:]
     for seconds, most in ((60, 12), (TOO_LARGE_FOR - 61, 12), (2, 50)):
